@@ -1,0 +1,33 @@
+"""Checks of arguments: each names the argument, what was expected, and what came."""
+
+
+def at_least(minimum, argument, value):
+    """Return `value`, an int ≥ minimum, or raise a ValueError."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise ValueError(f"{argument} must be a whole number of at least {minimum}, got {value!r}")
+    return value
+
+
+def at_least_one(argument, value):
+    """Return `value`, an int ≥ 1, or raise a ValueError."""
+    return at_least(1, argument, value)
+
+
+def odd(argument, value):
+    """Return `value`, an odd int ≥ 1: a window needs a middle to keep the map's size."""
+    if at_least_one(argument, value) % 2 == 0:
+        raise ValueError(f"{argument} must be odd, so that the map keeps its size, got {value}")
+    return value
+
+
+def one_of(argument, value, allowed):
+    """Return `value`, one of the names `allowed`, or raise a ValueError that lists them."""
+    if value not in allowed:
+        raise ValueError(f"{argument} must be one of {', '.join(allowed)}; got {value!r}")
+    return value
+
+
+def expect_maps(x, channels):
+    """Raise a ValueError unless `x` is (N, channels, H, W)."""
+    if x.ndim != 4 or x.shape[1] != channels:
+        raise ValueError(f"expected feature maps (N, {channels}, H, W), got {tuple(x.shape)}")
