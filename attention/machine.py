@@ -1,0 +1,74 @@
+"""What the machine is and what it is fast in."""
+
+import functools
+import platform
+import subprocess
+from pathlib import Path
+
+import torch
+import torchvision
+
+from attention.checks import one_of
+
+
+def default_device():
+    """ "cuda" if there is a GPU, else "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def precision(device, wanted=None):
+    """`wanted`, or the precision that the device is fast in.
+
+    bfloat16 on GPUs that have it (A100, H100, …) and on CPUs with AVX512-BF16 or AMX, float16 on
+    the other GPUs (T4), float32 elsewhere: bfloat16 is slower than float32 on a CPU without it.
+    """
+    if wanted is not None:
+        return one_of("precision", wanted, ("bfloat16", "float16", "float32"))
+    if torch.device(device).type == "cuda":
+        has_bfloat16 = torch.cuda.get_device_capability(device) >= (8, 0)
+        return "bfloat16" if has_bfloat16 else "float16"
+    features = getattr(torch.cpu, "get_capabilities", dict)()  # older torch: not known, float32
+    has_bfloat16 = features.get("avx512_bf16") or features.get("amx_bf16")
+    return "bfloat16" if has_bfloat16 else "float32"
+
+
+def autocast(device, precision):
+    """The context in which a network computes in this precision, its weights staying float32."""
+    dtype = getattr(torch, precision)
+    return torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
+
+
+def describe(device):
+    """What ran: hardware, threads, versions and the commit of the code."""
+    device = torch.device(device)
+    return {
+        "device": device.type,
+        "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "commit": _commit(),
+    }
+
+
+def _cpu_name():
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+@functools.cache
+def _commit():
+    """The commit of the checkout that this file lies in, with "-dirty" if it was changed."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
