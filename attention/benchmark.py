@@ -1,0 +1,128 @@
+"""What a block costs in training time, and what `fit` costs beside the bare training step.
+
+    python -m attention.benchmark blocks        each block beside the plain network
+    python -m attention.benchmark trainer       fit's loop beside its own step on one batch
+
+Times of one machine vary with what else it does: what is compared is measured in turns, and each
+figure is a median over the turns.
+"""
+
+import argparse
+import statistics
+import time
+
+import pandas as pd
+import torch
+from tqdm.auto import tqdm
+
+from attention import machine
+from attention.data import Batches, load
+from attention.networks import flops, parameters
+from attention.trainer import Trainer
+from attention.training import Run
+
+
+def seconds(function, device):
+    """The time of one call, waiting for the GPU before and after."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    start = time.perf_counter()
+    function()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
+
+
+def in_turns(functions, rounds, device, progress=True):
+    """{name: seconds of each round}: in every round each function is called once.
+
+    The first two rounds warm up (memory, kernel selection) and are not counted.
+    """
+    times = {name: [] for name in functions}
+    for number in tqdm(range(rounds + 2), desc="timing", unit="round", disable=not progress):
+        for name, function in functions.items():
+            spent = seconds(function, device)
+            if number >= 2:
+                times[name].append(spent)
+    return times
+
+
+def costs(runs, size=(32, 32), classes=10, rounds=5, device=None, precision=None, progress=True):
+    """What networks cost, a frame with one row a run; the first run is the one compared with.
+
+    parameters; flops: of one image forward; step_ms: one training step (forward, backward,
+    update) on a batch that is already in memory; time: step_ms over the first run's, the median
+    of the ratios within a round.
+    """
+    device = torch.device(device or machine.default_device())
+    precision = machine.precision(device, precision)
+    trainers = {run.name: Trainer(run, classes, 10**6, device, precision) for run in runs}
+    batch = runs[0].batch_size
+    images = torch.randn(batch, 3, *size, device=device).to(memory_format=torch.channels_last)
+    labels = torch.randint(classes, (batch,), device=device)
+    steps = {
+        name: lambda trainer=trainer: trainer.train_step(images, labels)
+        for name, trainer in trainers.items()
+    }
+    times = in_turns(steps, rounds, device, progress)
+    first = times[runs[0].name]
+    rows = {
+        name: {
+            "parameters": parameters(trainer.network),
+            "flops": flops(trainer.network, (1, 3, *size)),
+            "step_ms": 1000 * statistics.median(times[name]),
+            "time": statistics.median(t / f for t, f in zip(times[name], first, strict=True)),
+        }
+        for name, trainer in trainers.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
+def trainer_overhead(data, rounds=5, steps=8, device=None, precision=None, progress=True):
+    """Images per second of `fit`'s loop and of the bare step, on the default network.
+
+    The loop makes its batches from the images; the bare step has one batch in memory.
+    """
+    run = Run()
+    device = torch.device(device or machine.default_device())
+    precision = machine.precision(device, precision)
+    part = data.train.first(min(len(data.train), steps * run.batch_size))
+    batches = Batches(part, run.batch_size, run.seed, device, data.mean, data.std, crop=run.crop)
+    trainer = Trainer(run, len(data.classes), 10**6, device, precision)
+    images, labels = next(iter(batches.epoch(0)))
+
+    def loop():
+        with tqdm(total=len(batches), leave=False, disable=not progress) as bar:
+            trainer.epoch(batches.epoch(len(trainer.history)), len(batches), bar)
+
+    def bare():
+        for _ in range(len(batches)):
+            trainer.train_step(images, labels)
+
+    times = in_turns({"fit": loop, "bare step": bare}, rounds, device, progress)
+    rates = {
+        "fit": len(part) / statistics.median(times["fit"]),
+        "bare step": len(batches) * len(images) / statistics.median(times["bare step"]),
+    }
+    return {**rates, "share": rates["fit"] / rates["bare step"]}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("what", choices=("blocks", "trainer"))
+    parser.add_argument("--rounds", type=int, default=10)
+    arguments = parser.parse_args()
+    device = torch.device(machine.default_device())
+    print(machine.describe(device), machine.precision(device))
+    if arguments.what == "blocks":
+        official = {"variant": "official"}
+        runs = [Run(), *(Run(block=name) for name in ("se", "eca", "cbam", "bam"))]
+        runs += [Run(block=name, options=official) for name in ("cbam", "bam")]
+        print(costs(runs, rounds=arguments.rounds).round(3).to_string())
+    else:
+        for name, value in trainer_overhead(load(), arguments.rounds).items():
+            print(f"{name:10} {value:10.3f}")
+
+
+if __name__ == "__main__":
+    main()

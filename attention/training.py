@@ -1,0 +1,227 @@
+"""Train one network: `Run` says what, `fit` does it, and a record holds what came out.
+
+A record is a JSON file in data/runs/<dataset>/. A run that has one is not trained again. A run that
+was stopped goes on from its last finished epoch, and on a CPU ends with the same weights, bit for
+bit. The weights lie in data/weights/<dataset>/.
+"""
+
+import dataclasses
+import datetime
+import hashlib
+import inspect
+import json
+import math
+import time
+
+import torch
+from tqdm.auto import tqdm
+
+from attention import machine
+from attention.blocks import BLOCKS
+from attention.checks import at_least, at_least_one, one_of
+from attention.data import Batches, load, normalise
+from attention.files import replacing, save_tensors
+from attention.networks import NETWORKS, flops, insert, parameters, whiten
+from attention.records import read_record
+from attention.settings import PROFILES, home, profile
+from attention.trainer import Trainer, evaluate
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    """What to train. Two equal runs on the same dataset give the same record.
+
+    network: a name from `NETWORKS`; width: its width, None for its own.
+    block, at, stages, options: as in `insert`; block None is the plain network.
+    seed: of the initial weights, the order of the images and their augmentation.
+    epochs, train_images, test_images: None takes the profile's, `PROFILES[profile()]`; a number of
+        images is an upper bound, and where the profile sets none, all are taken.
+    learning_rate: the peak, reached after the fraction `warmup` of all steps, then linearly to 0.
+    weight_decay: on weights of convolutions and linear layers; not on norms, not on biases.
+    crop: pixels by which an image is shifted at most; cutout: side of the square taken out.
+    """
+
+    network: str = "fast"
+    width: int | None = None
+    block: str | None = None
+    at: str | None = None
+    stages: tuple[int, ...] | None = None
+    options: dict = dataclasses.field(default_factory=dict)
+    seed: int = 0
+    epochs: int | None = None
+    train_images: int | None = None
+    test_images: int | None = None
+    batch_size: int = 512
+    learning_rate: float = 0.1
+    warmup: float = 0.2
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    label_smoothing: float = 0.1
+    crop: int = 2
+    cutout: int = 0
+
+    def __post_init__(self):
+        one_of("network", self.network, NETWORKS)
+        if self.block is not None:
+            one_of("block", self.block, BLOCKS)
+        for name in ("epochs", "train_images", "test_images"):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, PROFILES[profile()].get(name))
+        for name in ("epochs", "batch_size"):
+            at_least_one(name, getattr(self, name))
+        for name in ("seed", "crop", "cutout"):
+            at_least(0, name, getattr(self, name))
+        for name in ("learning_rate", "momentum", "weight_decay", "label_smoothing", "warmup"):
+            value = getattr(self, name)
+            if not (isinstance(value, int | float) and 0 <= value < math.inf):
+                raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
+        if not 0 < self.warmup < 1:
+            raise ValueError(f"warmup must be a fraction between 0 and 1, got {self.warmup}")
+
+    @property
+    def name(self):
+        """The network, the block and its options: "fast (plain)", "fast + cbam (official)"."""
+        if self.block is None:
+            return f"{self.network} (plain)"
+        words = [f"{key} {value}" for key, value in self.options.items() if key != "variant"]
+        words += [self.options["variant"]] if "variant" in self.options else []
+        words += [f"at {self.at}"] if self.at else []
+        words += [f"stages {', '.join(map(str, self.stages))}"] if self.stages else []
+        return f"{self.network} + {self.block}" + (f" ({'; '.join(words)})" if words else "")
+
+    def build(self, classes):
+        """The network with its initial weights, which follow from the seed alone.
+
+        Runs of the same seed share the initial weights of all layers that they have in common.
+        """
+        with torch.random.fork_rng():
+            torch.manual_seed(self.seed)
+            width = {} if self.width is None else {"width": self.width}
+            network = NETWORKS[self.network](classes=classes, **width)
+            if self.block:
+                insert(network, self.block, self.at, self.stages, **self.options)
+        return network.to(memory_format=torch.channels_last)
+
+    def key(self, data):
+        """A name for files: readable words, and a digest of the run, the data and the layers."""
+        layers = {k: tuple(v.shape) for k, v in self.build(len(data.classes)).state_dict().items()}
+        source = None
+        if self.block and not BLOCKS[self.block].__module__.startswith("attention."):
+            source = _source(BLOCKS[self.block])  # a block from a notebook cell
+        whole = [dataclasses.asdict(self), data.name, data.checksum, layers, source]
+        digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:10]
+        return f"{self.network}-{self.block or 'plain'}-seed{self.seed}-{digest}"
+
+
+def _source(block):
+    """The text of a class's own methods, or of a function; a notebook keeps no text of classes."""
+    methods = [f for f in vars(block).values() if inspect.isfunction(f)]
+    return [inspect.getsource(f) for f in ([block] if inspect.isfunction(block) else methods)]
+
+
+def fit(run, data=None, device=None, precision=None, progress=True):
+    """Train `run`, or go on where it was stopped, or read its record if it is finished.
+
+    run: a `Run`. data: a `Dataset`; None: `load()`.
+    device: "cuda" or "cpu"; None: the GPU if there is one.
+    precision: "bfloat16", "float16" or "float32"; None: what the device is fast in.
+    progress: show a bar.
+
+    Returns the record, a dict: "run", "dataset", "result" (these three are the same each time it
+    is trained on the same machine), "cost" and "machine". Accuracies are in percent.
+
+    Raises FloatingPointError when the loss is not finite, with the epoch and step; OSError when a
+    file cannot be written. In both cases the last finished epoch is kept, and a call goes on from
+    there.
+    """
+    data = data or load()
+    place = _Files(run, data)
+    if place.record.exists():
+        return read_record(place.record)
+    return _train(run, data, place, device, precision, progress)
+
+
+def trained(run, data=None, device=None, precision=None, progress=True):
+    """The network of `run` with its final weights, in eval mode; trained first where need be.
+
+    A record without weights (records travel with the repository, weights do not) stays as it is:
+    the weights are trained again beside it.
+    """
+    data = data or load()
+    place = _Files(run, data)
+    if not place.weights.exists():
+        _train(run, data, place, device, precision, progress)
+    network = run.build(len(data.classes))
+    network.load_state_dict(torch.load(place.weights, map_location="cpu", weights_only=True))
+    return network.to(device or machine.default_device()).eval()
+
+
+class _Files:
+    """Where a run's files lie."""
+
+    def __init__(self, run, data):
+        key, folder = run.key(data), home() / "data"
+        self.record = folder / "runs" / data.name / f"{key}.json"
+        self.weights = folder / "weights" / data.name / f"{key}.pt"
+        self.checkpoint = folder / "checkpoints" / data.name / f"{key}.pt"
+
+
+def _train(run, data, place, device, precision, progress):
+    device = torch.device(device or machine.default_device())
+    precision = machine.precision(device, precision)
+    train = data.train.first(min(run.train_images or len(data.train), len(data.train)))
+    test = data.test.first(min(run.test_images or len(data.test), len(data.test)))
+    batches = Batches(
+        train, run.batch_size, run.seed, device, data.mean, data.std, crop=run.crop,
+        cutout=run.cutout,
+    )  # fmt: skip
+    trainer = Trainer(run, len(data.classes), run.epochs * len(batches), device, precision)
+    patches = train.first(min(len(train), 5000)).images
+    whiten(trainer.network, normalise(patches.to(device), data.mean, data.std))
+    trainer.resume(place.checkpoint)
+    here = machine.describe(device)
+    trainer.sessions.append({"from_epoch": len(trainer.history) + 1, "hardware": here["hardware"]})
+    bar = tqdm(
+        total=trainer.steps, initial=trainer.step, desc=f"{run.name}, seed {run.seed}",
+        unit="batch", disable=not progress,
+    )  # fmt: skip
+    with bar:
+        for epoch in range(len(trainer.history), run.epochs):
+            trainer.epoch(batches.epoch(epoch), len(batches), bar)
+            trainer.save(place.checkpoint)
+    start = time.perf_counter()
+    test_loss, test_accuracy = evaluate(trainer.network, test, data, device, precision)
+    record = {
+        "run": dataclasses.asdict(run),
+        "name": run.name,
+        "dataset": {
+            "name": data.name, "checksum": data.checksum, "classes": len(data.classes),
+            "train_images": len(train), "test_images": len(test), "size": list(data.size),
+        },
+        "result": {
+            "test_accuracy": test_accuracy,
+            "test_loss": test_loss,
+            "history": trainer.history,
+            "parameters": parameters(trainer.network),
+            "flops": flops(trainer.network, (1, 3, *data.size)),
+        },
+        "cost": {
+            "seconds": sum(trainer.seconds),
+            "epoch_seconds": trainer.seconds,
+            "images_per_second": run.epochs * len(train) / sum(trainer.seconds),
+            "test_seconds": time.perf_counter() - start,
+            "peak_memory_mib": trainer.peak_memory / 2**20,
+            "sessions": trainer.sessions,
+        },
+        "machine": {
+            **here,
+            "precision": precision,
+            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        },
+    }  # fmt: skip
+    save_tensors(trainer.network.state_dict(), place.weights)
+    if not place.record.exists():
+        with replacing(place.record) as path:
+            path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    place.checkpoint.unlink(missing_ok=True)
+    return record
