@@ -1,0 +1,47 @@
+# The two commands, `make notebooks` and `make test`, and what they are made of.
+# Each is written out in the README for people without make.
+
+VENV ?= .venv
+BIN = $(abspath $(VENV))/bin
+READY = $(VENV)/.installed
+NOTEBOOKS = $(sort $(wildcard notebooks/[0-9]*.ipynb))
+
+.PHONY: notebooks test results address clean
+
+# Run all notebooks top to bottom; the executed copies go to executed/.
+notebooks: export ATTENTION_PROFILE ?= quick
+notebooks: $(READY)
+	@for notebook in $(NOTEBOOKS); do \
+	    echo "$$(date +%T)  $$notebook"; start=$$(date +%s); \
+	    $(BIN)/jupyter nbconvert --execute --to notebook --log-level ERROR \
+	        --output-dir executed $$notebook || exit 1; \
+	    echo "          done in $$(( $$(date +%s) - start )) s"; \
+	done
+	@echo "executed copies: executed/    figures: figures/"
+
+# Lint, unit tests, and every notebook in seconds, its fixed outputs compared with the stored ones.
+test: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/python -m pytest -q
+	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
+	ATTENTION_HOME="$$home" ATTENTION_DATA=shapes10 ATTENTION_PROFILE=smoke \
+	    $(BIN)/python -m pytest -q --nbval $(NOTEBOOKS)
+
+# The environment, with the versions that the tests ran with.
+$(READY): requirements.txt tests/requirements.txt constraints.txt pyproject.toml
+	python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
+	    --requirement requirements.txt --requirement tests/requirements.txt --editable .
+	@touch $@
+
+# Write the README's results table anew, from the records in data/runs/.
+results: $(READY)
+	$(BIN)/python -m attention.records
+
+# Put the repository's address into README and notebooks: make address SLUG=owner/repository
+address:
+	python3 tests/address.py $(SLUG)
+
+clean:
+	rm -rf $(VENV) executed
