@@ -129,6 +129,63 @@ def spatial_maps(images, maps, titles, scale=(0, 1)):
     return figure
 
 
+def branches(images, titles, channel, spatial, gate, title):
+    """A gate over two scores: under each image the logits of both branches, then the map.
+
+    channel: (N, C, 1, 1), a stripe a channel, sorted by the mean; spatial: (N, 1, H, W); both on
+    one scale centred on 0. gate: (N, C, H, W), its mean over channels, also over the picture.
+    """
+    limit = float(max(channel.abs().max(), spatial.abs().max()))
+    logits, fixed = dict(cmap="PuOr", vmin=-limit, vmax=limit), dict(cmap=MAPS, vmin=0, vmax=1)
+    channel = channel[:, channel.mean((0, 2, 3)).argsort(descending=True), :, 0]
+    (height, width), count = images.shape[2:], len(images)
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)  # that of the image
+    figure, axes = plt.subplots(5, count, figsize=(1.25 * count + 2.4, 6.6), squeeze=False)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    for n, column in enumerate(axes.T):
+        column[0].imshow(as_picture(images[n]))
+        column[0].set_title(titles[n], fontsize="small")
+        scores = column[1].imshow(channel[n], extent=extent, **logits)
+        column[2].imshow(spatial[n, 0], **logits)
+        weights = column[3].imshow(gate[n].mean(0), **fixed)
+        column[4].imshow(as_picture(images[n]))
+        column[4].imshow(gate[n].mean(0), alpha=0.6, extent=extent, **fixed)
+    names = ("image", "channel logits", "spatial logits", "map, mean\nover channels", "over image")
+    for axis, name in zip(axes[:, 0], names, strict=True):
+        axis.set_ylabel(name, rotation=0, ha="right", va="center")
+    figure.colorbar(scores, ax=axes[1:3], label=f"logit (−{limit:.1f} to {limit:.1f})")
+    figure.colorbar(weights, ax=axes[3:], label="gate (fixed scale)")
+    figure.suptitle(title)
+    return figure
+
+
+def two_scales(images, maps, title, label):
+    """Each image above its map, once on the fixed scale and once stretched to the maps' range.
+
+    images: uint8 (N, 3, H, W). maps: (N, 1, h, w) or (N, h, w). label: what the rows are called.
+    """
+    scales = ((0.0, 1.0), (float(maps.min()), float(maps.max())))
+    figure, axes = plt.subplots(
+        3, len(images) + 1, figsize=(1.25 * len(images) + 1.6, 4.2), squeeze=False,
+        width_ratios=[1] * len(images) + [0.12],
+    )  # fmt: skip
+    for axis in axes[:, :-1].flat:
+        axis.set(xticks=[], yticks=[])
+        sns.despine(ax=axis, left=True, bottom=True)
+    for axis, image in zip(axes[0], images, strict=False):
+        axis.imshow(as_picture(image))
+    axes[0, -1].axis("off")
+    for row, (low, high), name in zip(axes[1:], scales, ("fixed", "stretched"), strict=True):
+        text = f"{label}\n{name} scale\n{low:.3g} to {high:.3g}"
+        row[0].set_ylabel(text, rotation=0, ha="right", va="center")
+        for axis, one in zip(row, maps, strict=False):
+            drawn = axis.imshow(one.reshape(one.shape[-2:]), cmap=MAPS, vmin=low, vmax=high)
+        figure.colorbar(drawn, cax=row[-1], label="gate", ticks=MaxNLocator(4))
+    figure.suptitle(title)
+    return figure
+
+
 def channel_weights(weights, labels, classes, title, scale=(0, 1)):
     """Mean channel weight for the images of each class: a row a class, a column a channel.
 

@@ -1,5 +1,6 @@
 """What the machine is and what it is fast in."""
 
+import ctypes
 import functools
 import platform
 import subprocess
@@ -36,6 +37,20 @@ def autocast(device, precision):
     """The context in which a network computes in this precision, its weights staying float32."""
     dtype = getattr(torch, precision)
     return torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
+
+
+def keep_memory():
+    """Let this process keep the memory that it frees, on Linux with glibc; elsewhere do nothing.
+
+    glibc gives large blocks back to the system as soon as they are free. Training frees and asks
+    for the same large blocks at every step, and each time the system hands them out page by page:
+    on two CPU cores that was a third of the time of a step.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        mmap_max, trim_threshold = -4, -1  # the numbers of mallopt's parameters in malloc.h
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, 2**31 - 1)
 
 
 def describe(device):

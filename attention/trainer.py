@@ -5,6 +5,7 @@ import time
 
 import psutil
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from attention import machine
@@ -19,15 +20,25 @@ class Trainer:
     def __init__(self, run, classes, steps, device, precision):
         self.run, self.steps, self.device = run, steps, device
         self.network = run.build(classes).to(device)
+        # the norms of the network; a fast bias in a gate's own norm would shut the gate
+        gates = tuple(f"{placement.path}." for placement in getattr(self.network, "placements", ()))
+        norms = (m for path, m in self.network.named_modules() if not path.startswith(gates))
+        shifts = {m.bias for m in norms if isinstance(m, nn.BatchNorm2d)}
         trainable = [p for p in self.network.parameters() if p.requires_grad]
         weights = [p for p in trainable if p.ndim > 1]
-        others = [p for p in trainable if p.ndim == 1]
+        others = [p for p in trainable if p.ndim == 1 and p not in shifts]
+        shifts = [p for p in trainable if p in shifts]  # in the order of the network
         self.optimizer = torch.optim.SGD(
-            [{"params": weights, "weight_decay": run.weight_decay}, {"params": others}],
-            lr=run.learning_rate,
+            [
+                {"params": weights, "weight_decay": run.weight_decay, "rate": 1},
+                {"params": others, "rate": 1},
+                {"params": shifts, "rate": run.norm_bias_rate},
+            ],
             momentum=run.momentum,
             nesterov=True,
         )
+        if device.type == "cpu":
+            machine.keep_memory()
         self.autocast = machine.autocast(device, precision)
         # float16 has few small numbers: the loss is scaled up, the gradients down again
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
@@ -35,15 +46,15 @@ class Trainer:
         self.peak_memory, self.sessions = 0, []
 
     def learning_rate(self):
-        """Linear from 0 to the peak in the first part of all steps, then linear to 0."""
-        done, warmup = (self.step + 1) / self.steps, self.run.warmup
-        share = done / warmup if done < warmup else (1 - done) / (1 - warmup)
-        return self.run.learning_rate * max(share, 1 / self.steps)
+        """Linear from a fifth of the peak to the peak, and from there linear to 0."""
+        done, warmup = self.step / self.steps, self.run.warmup
+        share = 0.2 + 0.8 * done / warmup if done < warmup else (1 - done) / (1 - warmup)
+        return self.run.learning_rate * share
 
     def train_step(self, images, labels):
         """One step of SGD; returns the loss and the number of right answers, on the device."""
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = group["rate"] * self.learning_rate()
         with self.autocast:
             logits = self.network(images)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.run.label_smoothing)

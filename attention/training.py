@@ -23,8 +23,12 @@ from attention.data import Batches, load, normalise
 from attention.files import replacing, save_tensors
 from attention.networks import NETWORKS, flops, insert, parameters, whiten
 from attention.records import read_record
-from attention.settings import PROFILES, home, profile
+from attention.settings import PROFILES, home, profile, recipe
 from attention.trainer import Trainer, evaluate
+
+RATES = (
+    "learning_rate", "norm_bias_rate", "warmup", "momentum", "weight_decay", "label_smoothing",
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +40,11 @@ class Run:
     seed: of the initial weights, the order of the images and their augmentation.
     epochs, train_images, test_images: None takes the profile's, `PROFILES[profile()]`; a number of
         images is an upper bound, and where the profile sets none, all are taken.
+
+    The rest is the recipe; None takes the network's, from `settings.RECIPES`:
     learning_rate: the peak, reached after the fraction `warmup` of all steps, then linearly to 0.
+    norm_bias_rate: by how much the biases of norms are faster (arXiv 2404.00498, section 3.4).
+    momentum: Nesterov's. label_smoothing: the share spread evenly over all classes.
     weight_decay: on weights of convolutions and linear layers; not on norms, not on biases.
     crop: pixels by which an image is shifted at most; cutout: side of the square taken out.
     """
@@ -51,27 +59,28 @@ class Run:
     epochs: int | None = None
     train_images: int | None = None
     test_images: int | None = None
-    batch_size: int = 512
-    learning_rate: float = 0.1
-    warmup: float = 0.2
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    label_smoothing: float = 0.1
-    crop: int = 2
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    norm_bias_rate: float | None = None
+    warmup: float | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    label_smoothing: float | None = None
+    crop: int | None = None
     cutout: int = 0
 
     def __post_init__(self):
         one_of("network", self.network, NETWORKS)
         if self.block is not None:
             one_of("block", self.block, BLOCKS)
-        for name in ("epochs", "train_images", "test_images"):
+        for name, value in (PROFILES[profile()] | recipe(self.network)).items():
             if getattr(self, name) is None:
-                object.__setattr__(self, name, PROFILES[profile()].get(name))
+                object.__setattr__(self, name, value)
         for name in ("epochs", "batch_size"):
             at_least_one(name, getattr(self, name))
         for name in ("seed", "crop", "cutout"):
             at_least(0, name, getattr(self, name))
-        for name in ("learning_rate", "momentum", "weight_decay", "label_smoothing", "warmup"):
+        for name in RATES:
             value = getattr(self, name)
             if not (isinstance(value, int | float) and 0 <= value < math.inf):
                 raise ValueError(f"{name} must be a number of at least 0, got {value!r}")
