@@ -176,12 +176,13 @@ def two_scales(images, maps, title, label):
     for axis, image in zip(axes[0], images, strict=False):
         axis.imshow(as_picture(image))
     axes[0, -1].axis("off")
+    axes[0, 0].set_ylabel("image", rotation=0, ha="right", va="center")
     for row, (low, high), name in zip(axes[1:], scales, ("fixed", "stretched"), strict=True):
-        text = f"{label}\n{name} scale\n{low:.3g} to {high:.3g}"
-        row[0].set_ylabel(text, rotation=0, ha="right", va="center")
+        row[0].set_ylabel(f"{label}\n{name} scale", rotation=0, ha="right", va="center")
         for axis, one in zip(row, maps, strict=False):
             drawn = axis.imshow(one.reshape(one.shape[-2:]), cmap=MAPS, vmin=low, vmax=high)
-        figure.colorbar(drawn, cax=row[-1], label="gate", ticks=MaxNLocator(4))
+        bar = figure.colorbar(drawn, cax=row[-1], ticks=MaxNLocator(4))
+        bar.set_label(f"gate, {low:.3g} to {high:.3g}", fontsize="small")
     figure.suptitle(title)
     return figure
 

@@ -13,30 +13,44 @@ from collections import OrderedDict
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from attention.checks import at_least_one, expect_maps, odd, one_of
 
 CHANNEL, SPATIAL, BOTH, POSITIONS = "channel", "spatial", "both", "positions"
 
 
-def avg_pool(x, dim):
-    return x.mean(dim)
+# Pooling goes through views with the channels last. Networks here keep their maps so in memory, and
+# gradients that come back in another order are added up several times more slowly on a CPU.
 
 
-def max_pool(x, dim):
-    # amax shares the gradient between equal maxima; max-pooling layers give it to the first one.
-    return x.amax(dim)
+def avg_over_positions(x):
+    return x.permute(0, 2, 3, 1).flatten(1, 2).mean(1)
 
 
-POOLS = {"avg": avg_pool, "max": max_pool}
+def max_over_positions(x):
+    return F.adaptive_max_pool2d(x, 1).flatten(1)
 
 
-def pools_named(pools):
-    """Return the pooling functions called by `pools`, a sequence of names from `POOLS`."""
-    if isinstance(pools, str) or not pools or any(name not in POOLS for name in pools):
-        names = ", ".join(POOLS)
+def avg_over_channels(x):
+    return x.permute(0, 2, 3, 1).mean(3)
+
+
+def max_over_channels(x):
+    return x.permute(0, 2, 3, 1).max(3).values
+
+
+# (N, C, H, W) → (N, C), and → (N, H, W)
+OVER_POSITIONS = {"avg": avg_over_positions, "max": max_over_positions}
+OVER_CHANNELS = {"avg": avg_over_channels, "max": max_over_channels}
+
+
+def pools_named(pools, known):
+    """Return the functions in `known` that `pools`, a sequence of names, calls for."""
+    if isinstance(pools, str) or not pools or any(name not in known for name in pools):
+        names = ", ".join(known)
         raise ValueError(f"pools must be a tuple of one or more of {names}; got {pools!r}")
-    return [POOLS[name] for name in pools]
+    return [known[name] for name in pools]
 
 
 class ChannelMLP(nn.Module):
@@ -56,7 +70,7 @@ class ChannelMLP(nn.Module):
         super().__init__()
         self.channels = at_least_one("channels", channels)
         hidden = max(1, channels // at_least_one("reduction", reduction))
-        self.pools = pools_named(pools)
+        self.pools = pools_named(pools, OVER_POSITIONS)
         self.normalised = norm is not None
         layers = OrderedDict(reduce=nn.Linear(channels, hidden, bias=bias))
         if norm == "hidden":
@@ -74,7 +88,7 @@ class ChannelMLP(nn.Module):
                 "this block normalises one value a channel over the batch: in training mode it "
                 "needs a batch of at least 2 images, got 1 (call .eval() to use it on one image)"
             )
-        logits = sum(self.mlp(pool(x, (2, 3))) for pool in self.pools)
+        logits = sum(self.mlp(pool(x)) for pool in self.pools)
         return logits[:, :, None, None]
 
 
@@ -97,7 +111,7 @@ class ChannelConv(nn.Module):
 
     def forward(self, x):
         expect_maps(x, self.channels)
-        averages = x.mean((2, 3))
+        averages = avg_over_positions(x)
         return self.conv(averages[:, None]).transpose(1, 2)[..., None]
 
 
@@ -117,7 +131,7 @@ class SpatialConv(nn.Module):
     def __init__(self, channels, kernel_size=7, pools=("avg", "max"), norm=False):
         super().__init__()
         self.channels = at_least_one("channels", channels)
-        self.pools = pools_named(pools)
+        self.pools = pools_named(pools, OVER_CHANNELS)
         self.conv = nn.Conv2d(
             len(pools), 1, odd("kernel_size", kernel_size), padding=kernel_size // 2, bias=False
         )
@@ -127,7 +141,7 @@ class SpatialConv(nn.Module):
 
     def forward(self, x):
         expect_maps(x, self.channels)
-        pooled = torch.stack([pool(x, 1) for pool in self.pools], dim=1)
+        pooled = torch.stack([pool(x) for pool in self.pools], dim=1)
         return self.norm(self.conv(pooled))
 
 
@@ -181,7 +195,7 @@ class Sum(nn.Module):
 
     def forward(self, x):
         logits = None
-        for score in self.children():
+        for score in self._modules.values():  # children() would skip a score that is used twice
             logits = score(x) if logits is None else self.combine(logits, score(x))
         return logits
 
