@@ -75,6 +75,12 @@ class Dataset:
     test: Split
     classes: tuple[str, ...]
 
+    def __repr__(self):
+        (height, width), counts = self.size, (len(self.train), len(self.test))
+        return "{}: {:,} training and {:,} test images of {}×{}, {} classes".format(
+            self.name, *counts, height, width, len(self.classes)
+        )
+
     @property
     def size(self):
         """(height, width) of the images in pixels."""
@@ -151,7 +157,7 @@ def load(name=None, root=None, size=None):
     return _cached(root / "cache" / f"{name}-{where}.npz", name, source.state, source.read)
 
 
-def shapes10(train=8000, test=2000, seed=0, size=32):
+def shapes10(train=5000, test=1000, seed=0, size=32):
     """Draw Shapes-10 (see `attention.shapes`): a Dataset whose splits have masks.
 
     train, test: numbers of images, multiples of 10 (the classes are balanced). size: height and
@@ -160,7 +166,7 @@ def shapes10(train=8000, test=2000, seed=0, size=32):
     return _dataset("shapes10", *_draw_shapes10(train, test, seed, size))
 
 
-def _draw_shapes10(train=8000, test=2000, seed=0, size=32):
+def _draw_shapes10(train=5000, test=1000, seed=0, size=32):
     at_least(16, "size", size)
     splits = {}
     for number, (split, count) in enumerate({"train": train, "test": test}.items()):

@@ -123,10 +123,16 @@ def spatial_maps(images, maps, titles, scale=(0, 1)):
     for row, (label, values) in zip(axes[1:], maps.items(), strict=True):
         row[0].set_ylabel(label, rotation=0, ha="right", va="center")
         for axis, one in zip(row, values, strict=True):
-            drawn = axis.imshow(one.squeeze().cpu(), cmap=MAPS, vmin=scale[0], vmax=scale[1])
-    fixed = "fixed scale" if scale == (0, 1) else f"scale {scale[0]:.2f} to {scale[1]:.2f}"
-    figure.colorbar(drawn, ax=axes[1:], label=f"gate ({fixed})", shrink=0.9)
+            drawn = axis.imshow(
+                one.reshape(one.shape[-2:]).cpu(), cmap=MAPS, vmin=scale[0], vmax=scale[1]
+            )
+    figure.colorbar(drawn, ax=axes[1:], label=_scale_label(scale), shrink=0.9)
     return figure
+
+
+def _scale_label(scale):
+    fixed = "fixed scale" if scale == (0, 1) else f"scale {scale[0]:.3f} to {scale[1]:.3f}"
+    return f"gate ({fixed})"
 
 
 def branches(images, titles, channel, spatial, gate, title):
@@ -195,10 +201,9 @@ def channel_weights(weights, labels, classes, title, scale=(0, 1)):
     table = channel_table(weights, labels, classes)
     figure, axis = plt.subplots(figsize=(11, 0.3 * len(classes) + 1.2))
     table = table[table.mean().sort_values().index]
-    fixed = "fixed scale" if scale == (0, 1) else f"scale {scale[0]:.2f} to {scale[1]:.2f}"
     sns.heatmap(
         table, ax=axis, cmap=MAPS, vmin=scale[0], vmax=scale[1], xticklabels=False,
-        cbar_kws={"label": f"gate ({fixed})"},
+        cbar_kws={"label": _scale_label(scale)},
     )  # fmt: skip
     axis.set(title=title, xlabel=f"{table.shape[1]} channels, sorted by mean weight", ylabel="")
     return figure
@@ -229,6 +234,7 @@ def variation(maps):
             table, x=column, y="gate", ax=axis, color=colours[0], fliersize=2, whis=(0, 100)
         )
         axis.set(xlabel=label, ylabel="", title=title, xlim=(0, 1 if column == "value" else None))
+        axis.xaxis.set_major_locator(MaxNLocator(5))
     axes[0].axvline(0.5, color="0.6", lw=1, ls=":")
     return figure
 
@@ -301,15 +307,17 @@ def diagram(gates):
             for step, text in enumerate(branch, 1):
                 box(start + step, y, text, colours[number])
                 arrow((start + step - 0.58, y if step > 1 else 0), (start + step - 0.42, y))
-            arrow((start + len(branch) + 0.42, y), (start + widest + 0.58, 0 if join else y))
+            # several branches meet in the middle of the next box, one goes straight on
+            meet = 0.12 * (y > 0) - 0.12 * (y < 0)
+            arrow((start + len(branch) + 0.42, y), (start + widest + 0.58, meet))
         for step, text in enumerate(join, widest + 1):
             box(start + step, 0, text, colours[2])
-            arrow((start + step - 0.5, 0), (start + step - 0.42, 0))
             arrow((start + step + 0.42, 0), (start + step + 0.58, 0))
         column = start + widest + len(join) + 1
         box(column, 0, result, colours[3])
         top = 0.4 * len(branches) + 0.25
-        axis.plot([start, start, column, column], [0.3, top, top, 0.5], color="0.3", lw=1.2)
+        left = start + 0.2 if start else start  # a later gate takes what leaves the box before it
+        axis.plot([left, left, column, column], [0.3, top, top, 0.5], color="0.3", lw=1.2)
         arrow((column, 0.5), (column, 0.3))
     arrow((column + 0.42, 0), (column + 0.62, 0))
     axis.text(column + 0.95, 0, "out\nN×C×H×W", ha="center", va="center", fontsize=9)

@@ -10,6 +10,7 @@ import contextlib
 import dataclasses
 import functools
 from collections import OrderedDict
+from collections.abc import Iterable
 
 import torch
 from torch import nn
@@ -112,7 +113,7 @@ def resnet(
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
-    return insert(network, block, at, stages, **options) if block else network
+    return _with(network, block, at, stages, options)
 
 
 class Whitening(nn.Conv2d):
@@ -185,7 +186,19 @@ def fast_resnet(width=64, classes=10, block=None, at=None, stages=None, **option
             nn.Linear(inputs, at_least_one("classes", classes), bias=False), Scale(1 / 9)
         ),
     )
-    return insert(network, block, at, stages, **options) if block else network
+    return _with(network, block, at, stages, options)
+
+
+def _with(network, block, at, stages, options):
+    """`insert`, if there is a block; without one, nothing may be said about it."""
+    if block is not None:
+        return insert(network, block, at, stages, **options)
+    if at is not None or stages is not None or options:
+        raise ValueError(
+            f"at, stages and options belong to a block, and block is None; got at={at!r}, "
+            f"stages={stages!r}, options {options}"
+        )
+    return network
 
 
 NETWORKS = {
@@ -209,6 +222,8 @@ def insert(network, block, at=None, stages=None, **options):
 
     network: this package's, or torchvision's resnet*, resnext* and wide_resnet*. It is changed in
         place: its weights, device and dtype stay. `report(network)` says what was added where.
+        Load saved weights before: in torchvision's networks the last norm of a branch gets a
+        longer name, "bn2.weight" becoming "bn2.before.weight".
     block: a name from `BLOCKS`, or a callable channels → module. `options` go to it.
     at: "residual": on the branch of every residual block, before the addition; "stage": after
         each stage; None: where the block's paper puts it.
@@ -218,22 +233,23 @@ def insert(network, block, at=None, stages=None, **options):
     know; then the network is as it was.
     """
     make = BLOCKS[one_of("block", block, BLOCKS)] if isinstance(block, str) else block
-    if not callable(make):
+    if isinstance(make, nn.Module) or not callable(make):
         raise ValueError(f"block must be a name or a callable channels → module, got {block!r}")
     at = one_of("at", at or getattr(make, "at", "residual"), ("residual", "stage"))
     all_stages = _stages(network)
     if stages is None:
         between = at == "stage" and getattr(make, "between_stages", False)
         stages = range(1, len(all_stages) + (0 if between else 1))
-    stages = sorted({stages} if isinstance(stages, int) else set(stages))
-    if not stages or not set(stages) <= set(range(1, len(all_stages) + 1)):
+    wanted = list(stages) if isinstance(stages, Iterable) else [stages]
+    known = range(1, len(all_stages) + 1)
+    if not wanted or any(not isinstance(one, int) or one not in known for one in wanted):
         raise ValueError(
-            f"stages must be some of 1 to {len(all_stages)} for this network, got {stages}"
+            f"stages must be some of 1 to {len(all_stages)} for this network, got {stages!r}"
         )
     name = block if isinstance(block, str) else getattr(block, "__name__", type(block).__name__)
     paths = {module: path for path, module in network.named_modules()}
     added = []  # all blocks are made before the first is placed: an error leaves the network whole
-    for number in stages:
+    for number in sorted(set(wanted)):
         for owner, slot, channels in _places(all_stages[number - 1], at):
             like = next(owner.parameters())
             module = make(channels, **options)
@@ -241,11 +257,15 @@ def insert(network, block, at=None, stages=None, **options):
                 raise ValueError(f"block must make a torch module, {name} made {module!r}")
             module = module.to(like.device, like.dtype).train(network.training)
             added.append((owner, slot, module, channels))
-    placements = []
+    seen, placements = set(network.modules()), []
     for owner, slot, module, channels in added:
         path = f"{paths[owner]}.{_append(owner, slot, module)}"
-        placements.append(Placement(name, path, channels, parameters(module)))
-    network.placements = [*getattr(network, "placements", []), *placements]
+        # a callable may give the same module twice: its parameters are added once
+        count = 0 if module in seen else parameters(module)
+        placements.append(Placement(name, path, channels, count))
+        seen.add(module)
+    earlier = getattr(network, "placements", [])
+    network.placements = [*(_moved(network, one) for one in earlier), *placements]
     return network
 
 
@@ -289,6 +309,10 @@ def _places(stage, at):
     return ends if at == "residual" else [(stage, None, ends[-1][2])]
 
 
+class Chain(nn.Sequential):
+    """What stood at the end of a branch, as `before`, and the blocks that were put behind it."""
+
+
 def _append(owner, slot, module):
     """Put `module` behind what stands in the owner's slot; return where it now is, as a path."""
     if slot is None:
@@ -298,12 +322,19 @@ def _append(owner, slot, module):
     if isinstance(before, nn.Identity):
         setattr(owner, slot, module)
         return slot
-    if not (isinstance(before, nn.Sequential) and "attention" in dict(before.named_children())):
-        before = nn.Sequential(OrderedDict(before=before))
-    name = "attention" if not hasattr(before, "attention") else f"attention{len(before)}"
+    if not isinstance(before, Chain):
+        before = Chain(OrderedDict(before=before))
+        setattr(owner, slot, before)
+    name = "attention" if len(before) == 1 else f"attention{len(before)}"
     before.add_module(name, module)
-    setattr(owner, slot, before)
     return f"{slot}.{name}"
+
+
+def _moved(network, placement):
+    """The placement of an earlier block, which a later one at the same place moves into a Chain."""
+    if isinstance(network.get_submodule(placement.path), Chain):
+        return dataclasses.replace(placement, path=f"{placement.path}.before")
+    return placement
 
 
 def parameters(module):

@@ -1,0 +1,432 @@
+"""`capture`: every map of every block arrives, is the right one, and nothing is left behind."""
+
+import contextlib
+
+import pytest
+import torch
+import torchvision
+from torch import nn
+
+from attention.blocks import BAM, BLOCKS, CBAM, SE
+from attention.explain import capture
+from attention.gates import BOTH, CHANNEL, SPATIAL, Gate, Rescale, Sum
+from attention.networks import insert, resnet
+
+
+@pytest.fixture(autouse=True)
+def reproducible():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(threads)
+
+
+def network_with(block, **options):
+    if block != "eca":
+        options = {"reduction": 2, **options}
+    network = resnet(8, 4, block=block, **options)
+    for key, parameter in network.named_parameters():
+        if "attention" in key or ".1.score" in key:  # gates that say something
+            nn.init.normal_(parameter, 0.1, 0.6)
+    return network.eval()
+
+
+IMAGES = torch.linspace(-2, 2, 2 * 3 * 12 * 8).sin().mul(7).frac().view(2, 3, 12, 8)
+RESIDUAL = [f"stages.{stage}.0.attention" for stage in range(3)]
+STAGE = ["stages.0.1", "stages.1.1"]
+SIZES = {0: (12, 8), 1: (6, 4), 2: (3, 2)}  # of the maps after each stage
+
+
+def hooks(network):
+    return sum(len(module._forward_hooks) for module in network.modules())
+
+
+@contextlib.contextmanager
+def inputs_of(network, paths):
+    """What goes into the modules at `paths`, by hooks of the test's own."""
+    seen, handles = {}, []
+    for path in paths:
+
+        def keep(module, inputs, path=path):
+            seen[path] = inputs[0].detach()
+
+        handles.append(network.get_submodule(path).register_forward_pre_hook(keep))
+    yield seen
+    for handle in handles:
+        handle.remove()
+
+
+def sigmoid(x):
+    return 1 / (1 + torch.exp(-x))
+
+
+# ------------------------------------------------------------------ the maps: which, where and what
+
+
+def gates_and_shapes(block):
+    """{path: (kind, shape)} that this block gives in the small ResNet, written out."""
+    expected = {}
+    for stage, channels in enumerate((4, 8, 16)):
+        height, width = SIZES[stage]
+        if block in ("se", "eca"):
+            expected[f"stages.{stage}.0.attention.gate"] = (CHANNEL, (2, channels, 1, 1))
+        elif block == "cbam":
+            path = f"stages.{stage}.0.attention"
+            expected[f"{path}.channel.gate"] = (CHANNEL, (2, channels, 1, 1))
+            expected[f"{path}.spatial.gate"] = (SPATIAL, (2, 1, height, width))
+        elif stage < 2:
+            expected[f"stages.{stage}.1.gate"] = (BOTH, (2, channels, height, width))
+    return expected
+
+
+@pytest.mark.parametrize(
+    "block, options",
+    [*((block, {}) for block in BLOCKS), *((b, {"variant": "official"}) for b in ("cbam", "bam"))],
+)
+def test_every_gate_gives_one_map_of_its_kind_under_its_path(block, options):
+    network = network_with(block, **options)
+    expected = gates_and_shapes(block)
+    with torch.no_grad(), capture(network) as maps:
+        network(IMAGES)
+    found = {path: (one.kind, *(tuple(m.shape) for m in one.maps)) for path, one in maps.items()}
+    assert found == expected
+    for one in maps.values():
+        assert one.maps[0].min() > 0 and one.maps[0].max() < 1 and one.maps[0].std() > 0
+
+
+def test_se_maps_equal_the_equation_on_the_blocks_input():
+    network = network_with("se")
+    with torch.no_grad(), inputs_of(network, RESIDUAL) as seen, capture(network) as maps:
+        network(IMAGES)
+    for path in RESIDUAL:
+        w1, b1, w2, b2 = network.get_submodule(path).parameters()
+        x = seen[path]
+        hidden = (x.sum((2, 3)) / (x.shape[2] * x.shape[3]) @ w1.T + b1).clamp(min=0)
+        expected = sigmoid(hidden @ w2.T + b2)[:, :, None, None]
+        torch.testing.assert_close(maps[f"{path}.gate"].maps[0], expected)
+
+
+def test_cbam_maps_equal_the_equations_on_the_blocks_input():
+    network = network_with("cbam", kernel_size=3)
+    with torch.no_grad(), inputs_of(network, RESIDUAL) as seen, capture(network) as maps:
+        network(IMAGES)
+    for path in RESIDUAL:
+        w1, w2, f = network.get_submodule(path).parameters()
+        x = seen[path]
+        logits = 0
+        for pooled in (x.mean((2, 3)), x.flatten(2).max(2).values):
+            logits = logits + (pooled @ w1.T).clamp(min=0) @ w2.T
+        channel = sigmoid(logits)[:, :, None, None]
+        torch.testing.assert_close(maps[f"{path}.channel.gate"].maps[0], channel)
+        x = x * channel
+        pooled = torch.stack([x.mean(1), x.max(1).values], 1)
+        columns = nn.functional.unfold(pooled, 3, padding=1)
+        spatial = sigmoid(f.flatten(1) @ columns).view(len(x), 1, *x.shape[2:])
+        torch.testing.assert_close(maps[f"{path}.spatial.gate"].maps[0], spatial)
+
+
+@pytest.mark.parametrize(
+    "block, paths, apply",
+    [("se", RESIDUAL, lambda x, m: x * m), ("bam", STAGE, lambda x, m: x + x * m)],
+)
+def test_maps_are_what_the_blocks_multiplied_by(block, paths, apply):
+    network, outputs = network_with(block), {}
+    for path in paths:
+        network.get_submodule(path).register_forward_hook(
+            lambda module, inputs, output, path=path: outputs.update({path: output})
+        )
+    with torch.no_grad(), inputs_of(network, paths) as seen, capture(network) as maps:
+        network(IMAGES)
+    for path in paths:
+        torch.testing.assert_close(outputs[path], apply(seen[path], maps[f"{path}.gate"].maps[0]))
+
+
+class Twice(nn.Module):
+    """One block, used two times in a pass."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = SE(4, reduction=2)
+
+    def forward(self, x):
+        return self.block(self.block(x))
+
+
+def test_a_shared_gate_gives_both_maps_in_order():
+    network = Twice()
+    x = torch.randn(2, 4, 5, 3)
+    with torch.no_grad(), capture(network) as maps:
+        output = network(x)
+    first, second = maps["block.gate"].maps
+    torch.testing.assert_close(first, network.block.gate(network.block.score(x)))
+    torch.testing.assert_close(second, network.block.gate(network.block.score(x * first)))
+    torch.testing.assert_close(output, x * first * second)
+    assert not torch.equal(first, second)
+
+
+def test_two_passes_give_two_maps_in_order():
+    network = network_with("se")
+    with torch.no_grad(), capture(network) as maps:
+        network(IMAGES)
+        network(IMAGES[:1] + 1)
+    first, second = maps["stages.0.0.attention.gate"].maps
+    assert len(first) == 2 and len(second) == 1
+    with torch.no_grad(), capture(network) as again:
+        network(IMAGES[:1] + 1)
+    assert torch.equal(again["stages.0.0.attention.gate"].maps[0], second)
+
+
+@pytest.mark.parametrize("variant", ["paper", "official"])
+def test_bams_scores_make_up_its_map(variant):
+    network = network_with("bam", variant=variant)
+    with torch.no_grad(), capture(network, scores=True) as maps:
+        network(IMAGES)
+    branches = [f"{path}.score.{name}" for path in STAGE for name in ("channel", "spatial")]
+    assert sorted(maps) == sorted([*branches, *(f"{path}.gate" for path in STAGE)])
+    for path in STAGE:
+        channel, spatial = maps[f"{path}.score.channel"], maps[f"{path}.score.spatial"]
+        assert (channel.kind, spatial.kind) == (CHANNEL, SPATIAL)
+        a, b = channel.maps[0], spatial.maps[0]
+        assert a.shape[2:] == (1, 1) and b.shape[1] == 1 and a.std() > 0 and b.std() > 0
+        expected = sigmoid(a + b if variant == "paper" else a * b)
+        torch.testing.assert_close(maps[f"{path}.gate"].maps[0], expected)
+
+
+@pytest.mark.parametrize("block", ["se", "eca", "cbam"])
+def test_scores_adds_nothing_where_a_gate_has_one_score(block):
+    network = network_with(block)
+    with torch.no_grad(), capture(network, scores=True) as maps:
+        network(IMAGES)
+    assert set(maps) == set(gates_and_shapes(block))
+
+
+def test_the_gate_of_a_block_from_a_cell_is_seen():
+    class Brightness(nn.Module):
+        kind = SPATIAL
+
+        def forward(self, x):
+            return x.mean(1, keepdim=True)
+
+    network = insert(resnet(8, 4).eval(), lambda channels: Rescale(Brightness()))
+    with torch.no_grad(), inputs_of(network, RESIDUAL) as seen, capture(network) as maps:
+        network(IMAGES)
+    for path in RESIDUAL:
+        one = maps[f"{path}.gate"]
+        assert one.kind == SPATIAL
+        torch.testing.assert_close(one.maps[0], sigmoid(seen[path].mean(1, keepdim=True)))
+
+
+def test_capture_works_on_a_torchvision_network_with_inserted_blocks():
+    network = torchvision.models.resnet18(weights=None).eval()
+    insert(insert(network, "cbam", stages=(3, 4)), "bam")
+    with torch.no_grad(), capture(network) as maps:
+        network(torch.randn(2, 3, 64, 48))
+    expected = {}
+    for layer, channels, height, width in ((3, 256, 4, 3), (4, 512, 2, 2)):
+        for i in (0, 1):
+            path = f"layer{layer}.{i}.bn2.attention"
+            expected[f"{path}.channel.gate"] = (CHANNEL, (2, channels, 1, 1))
+            expected[f"{path}.spatial.gate"] = (SPATIAL, (2, 1, height, width))
+    for layer, channels, height, width in ((1, 64, 16, 12), (2, 128, 8, 6), (3, 256, 4, 3)):
+        expected[f"layer{layer}.2.gate"] = (BOTH, (2, channels, height, width))
+    found = {path: (one.kind, *(tuple(m.shape) for m in one.maps)) for path, one in maps.items()}
+    assert found == expected
+
+
+# -------------------------------------------------------------------------- nothing else is changed
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("scores", [False, True])
+def test_capturing_changes_no_bit_of_the_output_or_of_the_gradients(block, scores):
+    network = network_with(block)
+    expected = network(IMAGES)
+    wanted = torch.autograd.grad(expected.square().sum(), list(network.parameters()))
+    with capture(network, scores=scores):
+        output = network(IMAGES)
+        grads = torch.autograd.grad(output.square().sum(), list(network.parameters()))
+    assert torch.equal(output, expected)
+    assert all(torch.equal(mine, other) for mine, other in zip(grads, wanted, strict=True))
+
+
+def test_maps_are_detached_copies_in_float32():
+    for dtype in (torch.float32, torch.float64):
+        network = network_with("cbam").to(dtype)
+        kept = []  # the gate's own output tensors
+        network.stages[0][0].attention.channel.gate.register_forward_hook(
+            lambda module, inputs, output, kept=kept: kept.append(output)
+        )
+        with capture(network) as maps:
+            network(IMAGES.to(dtype))
+        for one in maps.values():
+            assert one.maps[0].dtype == torch.float32 and not one.maps[0].requires_grad
+        mine = maps["stages.0.0.attention.channel.gate"].maps[0]
+        assert mine.data_ptr() != kept[0].data_ptr() and kept[0].requires_grad
+        torch.testing.assert_close(mine, kept[0].detach().float())
+
+
+def test_maps_are_float32_under_bfloat16_autocast_and_close_to_the_exact_ones():
+    network = network_with("cbam")
+    given = []
+    network.stages[0][0].attention.channel.gate.register_forward_hook(
+        lambda module, inputs, output: given.append(output.dtype)
+    )
+    with torch.no_grad(), capture(network) as exact:
+        network(IMAGES)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), capture(network) as maps:
+        network(IMAGES)
+    assert given == [torch.float32, torch.bfloat16], "autocast had nothing to do"
+    for path, one in maps.items():
+        assert one.maps[0].dtype == torch.float32
+        torch.testing.assert_close(one.maps[0], exact[path].maps[0], rtol=0, atol=0.05)
+
+
+def test_nested_captures_both_get_the_maps():
+    network = network_with("bam")
+    with torch.no_grad(), capture(network) as outer, capture(network, scores=True) as inner:
+        network(IMAGES)
+    assert set(outer) < set(inner)
+    for path, one in outer.items():
+        assert len(one.maps) == len(inner[path].maps) == 1
+        assert torch.equal(one.maps[0], inner[path].maps[0])
+    assert hooks(network) == 0
+
+
+def test_the_inner_capture_ends_alone():
+    network = network_with("se")
+    with torch.no_grad(), capture(network) as outer:
+        with capture(network) as inner:
+            network(IMAGES)
+        network(IMAGES)
+    assert {len(one.maps) for one in inner.values()} == {1}
+    assert {len(one.maps) for one in outer.values()} == {2}
+
+
+# --------------------------------------------------------------------------------- hooks and errors
+
+
+def test_hooks_stand_only_within_the_block():
+    network = network_with("bam")
+    with capture(network, scores=True) as maps:
+        assert hooks(network) == len(maps) == 6
+        network(IMAGES)
+    assert hooks(network) == 0
+    network(IMAGES)
+    assert {len(one.maps) for one in maps.values()} == {1}
+
+
+def test_hooks_of_others_stay():
+    network = network_with("se")
+    network.stages[0][0].attention.gate.register_forward_hook(lambda *_: None)
+    with capture(network):
+        network(IMAGES)
+    assert hooks(network) == 1
+
+
+@pytest.mark.parametrize("called", [False, True])
+def test_an_exception_inside_surfaces_and_the_hooks_are_off(called):
+    network = network_with("cbam")
+    with pytest.raises(KeyError, match="mine"), capture(network):
+        if called:
+            network(IMAGES)
+        raise KeyError("mine")
+    assert hooks(network) == 0
+
+
+def test_an_exception_in_the_network_surfaces_and_the_hooks_are_off():
+    network = network_with("cbam")
+    with (
+        pytest.raises(ValueError, match=r"\(N, 4, H, W\)"),
+        capture(network.stages[0][0].attention),
+    ):
+        network.stages[0][0].attention(torch.randn(2, 5, 4, 4))
+    assert hooks(network) == 0
+
+
+def test_a_network_that_was_not_called_is_an_error_and_the_hooks_are_off():
+    network = network_with("cbam")
+    with pytest.raises(RuntimeError, match="no map came"), capture(network):
+        pass
+    assert hooks(network) == 0
+
+
+@pytest.mark.parametrize("scores", [False, True])
+def test_a_network_without_gates_is_an_error_that_names_it(scores):
+    network = resnet(8, 4)
+    with pytest.raises(ValueError, match="Network holds no gate"), capture(network, scores=scores):
+        raise AssertionError("never reached")
+
+
+def test_a_gate_called_as_a_function_is_an_error_not_an_empty_dict():
+    class Unhooked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate = Gate(CHANNEL)
+
+        def forward(self, x):
+            return x * x.mean((2, 3), keepdim=True).sigmoid()
+
+    network = Unhooked()
+    with pytest.raises(RuntimeError, match="no map came"), capture(network):
+        network(IMAGES)
+
+
+def test_blocks_themselves_can_be_captured():
+    for block, paths in (
+        (SE(4, 2), {"gate"}),
+        (CBAM(4, 2), {"channel.gate", "spatial.gate"}),
+        (BAM(4, 2), {"gate", "score.channel", "score.spatial"}),
+        (Gate(SPATIAL), {""}),
+    ):
+        with capture(block, scores=True) as maps:
+            block(torch.randn(2, 4, 5, 3))
+        assert set(maps) == paths
+
+
+def test_scores_of_a_sum_in_a_chain_of_ones_own_are_under_their_path():
+    score = Sum(one=SE(4, 2).score, other=CBAM(4, 2).spatial.score)
+    network = nn.Sequential(nn.Identity(), Rescale(score))
+    with capture(network, scores=True) as maps:
+        network(torch.randn(2, 4, 5, 3))
+    kinds = {path: one.kind for path, one in maps.items()}
+    assert kinds == {"1.score.one": CHANNEL, "1.score.other": SPATIAL, "1.gate": BOTH}
+
+
+@pytest.mark.parametrize("called_before", [False, True])
+def test_a_network_compiled_in_place_gives_its_maps_or_an_error_never_an_empty_dict(called_before):
+    torch.compiler.reset()
+    network = network_with("se")
+    with torch.no_grad(), capture(network) as expected:
+        network(IMAGES)
+    network.compile(backend="eager")
+    with torch.no_grad():
+        if called_before:
+            network(IMAGES)
+        try:
+            with capture(network) as maps:
+                network(IMAGES)
+        except RuntimeError as error:
+            assert "compiled" in str(error)
+        else:
+            assert set(maps) == set(expected)
+            for path, one in maps.items():
+                torch.testing.assert_close(one.maps, expected[path].maps)
+    assert hooks(network) == 0
+    torch.compiler.reset()
+
+
+def test_the_original_of_a_compiled_copy_still_gives_its_maps():
+    torch.compiler.reset()
+    network = network_with("se")
+    with torch.no_grad(), capture(network) as expected:
+        network(IMAGES)
+    compiled = torch.compile(network, backend="eager")
+    with torch.no_grad():
+        compiled(IMAGES)
+        with capture(network) as maps:
+            network(IMAGES)
+    assert set(maps) == set(expected)
+    for path, one in maps.items():
+        assert torch.equal(one.maps[0], expected[path].maps[0])
+    torch.compiler.reset()

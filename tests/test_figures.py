@@ -1,0 +1,75 @@
+"""Figures: fixed scales, labels, and files that are whole."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+import torch
+
+from attention import figures
+from attention.exercises import check
+
+
+@pytest.fixture(autouse=True)
+def close_all():
+    yield
+    plt.close("all")
+
+
+def image_axes(figure):
+    return [image for axis in figure.axes for image in axis.images]
+
+
+def test_spatial_maps_are_drawn_on_a_scale_from_0_to_1_and_say_so():
+    flat = torch.full((3, 1, 4, 4), 0.5) + 0.001 * torch.rand(3, 1, 4, 4)
+    pictures = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
+    figure = figures.spatial_maps(pictures, {"gate": flat}, ["a", "b", "c"])
+    drawn = [image for image in image_axes(figure) if image.get_array().shape == (4, 4)]
+    assert len(drawn) == 3
+    assert all(image.get_clim() == (0, 1) for image in drawn)
+    assert any("fixed scale" in axis.get_ylabel() for axis in figure.axes)
+    figure = figures.spatial_maps(pictures, {"gate": flat}, ["a", "b", "c"], scale=(0.5, 0.51))
+    assert any("scale 0.500 to 0.510" in axis.get_ylabel() for axis in figure.axes)
+
+
+def test_channel_table_is_the_mean_of_each_class():
+    weights = torch.tensor([[0.1, 0.9], [0.3, 0.7], [0.8, 0.2]])
+    table = figures.channel_table(weights[:, :, None, None], torch.tensor([0, 0, 1]), ["x", "y"])
+    expected = pd.DataFrame([[0.2, 0.8], [0.8, 0.2]], index=["x", "y"])
+    pd.testing.assert_frame_equal(table, expected, check_dtype=False, atol=1e-6)
+
+
+def test_variation_is_zero_for_a_gate_that_never_moves_however_uneven_it_is():
+    uneven = torch.rand(1, 5, 1, 1).expand(20, 5, 1, 1)
+    moving = torch.rand(20, 5, 1, 1)
+    table = figures.variation_table({"uneven": uneven, "moving": moving}).set_index("gate")
+    assert (table.spread["uneven"] < 1e-7).all()
+    expected = moving.flatten(1).double().numpy().std(0)
+    assert table.spread["moving"].to_numpy() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_figure_names_its_data_and_is_written_as_png_pdf_and_table(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATTENTION_HOME", str(tmp_path))
+    monkeypatch.setenv("ATTENTION_PROFILE", "smoke")
+    figure, axis = plt.subplots()
+    axis.plot([1, 2])
+    table = pd.DataFrame({"a": [1.5]})
+    assert figures.save(figure, "name", "flowers", table) is figure
+    folder = tmp_path / "figures" / "flowers" / "smoke"
+    assert sorted(path.name for path in folder.iterdir()) == ["name.csv", "name.pdf", "name.png"]
+    assert (folder / "name.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "name.pdf").read_bytes().startswith(b"%PDF")
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "name.csv", index_col=0), table)
+    assert "flowers · smoke" in figure.get_supxlabel()
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [(None, "Not answered yet"), (3, "Right"), (4, "Not yet. Try three"), ("x", "TypeError")],
+)
+def test_an_exercise_says_how_the_answer_is_and_stops_nothing(capsys, answer, says):
+    check(answer, lambda n: n - 3 == 0, "Try three.")
+    assert says in capsys.readouterr().out

@@ -1,0 +1,105 @@
+"""Records into tables, and what the repository reports: README, addresses, notebooks."""
+
+import json
+import re
+
+import nbformat
+import pytest
+from address import ROOT, address, change, places
+
+from attention import records
+
+
+def record(name, seed, accuracy, seconds, dataset="shapes10"):
+    return {
+        "name": name,
+        "run": {"seed": seed, "epochs": 2},
+        "dataset": {"name": dataset, "train_images": 100, "test_images": 50},
+        "result": {"test_accuracy": accuracy, "parameters": 1000, "flops": 2_500_000},
+        "cost": {"seconds": seconds, "images_per_second": 10.0},
+        "machine": {"hardware": "abacus", "threads": 2, "precision": "float32"},
+    }
+
+
+def test_summary_gives_mean_and_spread_over_seeds():
+    rows = [record("a", 0, 80.0, 10), record("a", 1, 84.0, 14), record("b", 0, 90.0, 20)]
+    table = records.summary(records.frame(rows)).set_index("name")
+    assert table.test_accuracy.to_dict() == {"a": 82.0, "b": 90.0}
+    assert table.spread["a"] == pytest.approx(8**0.5)  # of 80 and 84: √((2² + 2²) / 1)
+    assert table.runs.to_dict() == {"a": 2, "b": 1}
+    assert table.seconds["a"] == 12
+
+
+def test_markdown_keeps_datasets_apart_and_marks_single_runs():
+    text = records.markdown([record("a", 0, 80.0, 10), record("a", 0, 50.0, 10, "flowers")])
+    assert text.count("| network") == 2
+    assert "**shapes10**, 100 training images, 2 epochs" in text and "**flowers**" in text
+    [row] = [line for line in text.splitlines() if "80.00" in line]
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == [
+        "a", "80.00", "–", "1", "1,000", "2.5", "10",
+    ]  # fmt: skip
+
+
+def test_readme_is_written_between_the_marks_only(tmp_path):
+    path = tmp_path / "README.md"
+    path.write_text(f"before\n{records.MARKS[0]}\nold\n{records.MARKS[1]}\nafter\n")
+    records.write_readme(path, [record("a", 0, 80.0, 10)])
+    text = path.read_text()
+    assert text.startswith(f"before\n{records.MARKS[0]}\n**shapes10**")
+    assert text.endswith(f"{records.MARKS[1]}\nafter\n") and "old" not in text
+    path.write_text("no marks")
+    with pytest.raises(ValueError, match="has no lines"):
+        records.write_readme(path, [])
+
+
+def test_a_file_that_is_no_record_is_named(tmp_path):
+    (tmp_path / "good.json").write_text(json.dumps(record("a", 0, 80.0, 10)))
+    assert len(records.read(tmp_path)) == 1
+    (tmp_path / "bad.json").write_text('{"name": "a"')
+    with pytest.raises(ValueError, match="bad.json .* is not a record"):
+        records.read(tmp_path)
+
+
+def test_the_table_in_the_readme_is_that_of_the_records():
+    committed = records.read(ROOT / "data" / "runs")
+    committed = [r for r in committed if r["dataset"]["name"] == "cifar10-jpeg75"]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = text.split(f"{records.MARKS[0]}\n")[1].split(f"\n{records.MARKS[1]}")[0]
+    assert shown == records.markdown(committed), "stale: run `make results`"
+
+
+def test_every_address_is_the_one_in_pyproject():
+    slug = address()
+    for path in places():
+        text = path.read_text(encoding="utf-8")
+        named = set(re.findall(r"github(?:\.com)?/([\w.-]+/[\w.-]+?)(?=[/\"\\\s)]|$)", text))
+        assert named == {slug}, path.name
+
+
+def test_the_address_is_changed_everywhere_at_once(tmp_path):
+    for path in places():
+        copy = tmp_path / path.relative_to(ROOT)
+        copy.parent.mkdir(exist_ok=True)
+        copy.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+    old = address()
+    change("somebody/some.where", tmp_path)
+    for path in places(tmp_path):
+        text = path.read_text(encoding="utf-8")
+        assert "somebody/some.where" in text and old not in text
+    with pytest.raises(SystemExit, match="expected owner/repository"):
+        change("https://github.com/a/b", tmp_path)
+
+
+@pytest.mark.parametrize("path", places()[2:], ids=lambda path: path.stem)
+def test_a_committed_notebook_shows_one_clean_run_and_no_machine(path):
+    notebook = nbformat.read(path, as_version=4)
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert [cell.execution_count for cell in code] == list(range(1, len(code) + 1))
+    shown = json.dumps([cell.outputs for cell in code])
+    assert '"output_type": "error"' not in shown and '"stderr"' not in shown
+    assert not re.search(r"/(home|root|tmp|Users|content|work)/", shown)
+    assert "READING_" not in path.read_text(encoding="utf-8")
+    assert max(len(cell.source.splitlines()) for cell in code) <= 25
+    pictures = sum("image/png" in o.get("data", {}) for cell in code for o in cell.outputs)
+    assert pictures >= 3
+    assert "cifar10-jpeg75" in shown
