@@ -1,6 +1,7 @@
 """What a block costs in training time, and what `fit` costs beside the bare training step.
 
-    python -m attention.benchmark blocks        each block beside the plain network
+    python -m attention.benchmark blocks        each block beside the plain network; writes what it
+                                                finds to data/benchmarks/blocks.json
     python -m attention.benchmark trainer       fit's loop beside its own step on one batch
 
 Times of one machine vary with what else it does: what is compared is measured in turns, and each
@@ -8,6 +9,7 @@ figure is a median over the turns.
 """
 
 import argparse
+import json
 import statistics
 import time
 
@@ -17,7 +19,9 @@ from tqdm.auto import tqdm
 
 from attention import machine
 from attention.data import Batches, load
+from attention.files import replacing
 from attention.networks import flops, parameters
+from attention.settings import home
 from attention.trainer import Trainer
 from attention.training import Run
 
@@ -113,12 +117,20 @@ def main():
     parser.add_argument("--rounds", type=int, default=10)
     arguments = parser.parse_args()
     device = torch.device(machine.default_device())
-    print(machine.describe(device), machine.precision(device))
+    here = {**machine.describe(device), "precision": machine.precision(device)}
+    print(here)
     if arguments.what == "blocks":
         official = {"variant": "official"}
         runs = [Run(), *(Run(block=name) for name in ("se", "eca", "cbam", "bam"))]
         runs += [Run(block=name, options=official) for name in ("cbam", "bam")]
-        print(costs(runs, rounds=arguments.rounds).round(3).to_string())
+        table = costs(runs, rounds=arguments.rounds).rename_axis("name").reset_index()
+        print(table.round(3).to_string(index=False))
+        record = {
+            "machine": here, "rounds": arguments.rounds, "batch_size": runs[0].batch_size,
+            "rows": table.to_dict("records"),
+        }  # fmt: skip
+        with replacing(home() / "data" / "benchmarks" / "blocks.json") as path:
+            path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     else:
         for name, value in trainer_overhead(load(), arguments.rounds).items():
             print(f"{name:10} {value:10.3f}")

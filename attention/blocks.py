@@ -38,7 +38,7 @@ class SE(Rescale):
 class ECA(Rescale):
     """Efficient channel attention: x · σ(Conv1d_k(GAP(x))).
 
-    Wang et al., "ECA-Net: Efficient Channel Attention for Deep CNNs", CVPR 2020, eq. 7; without a
+    Wang et al., "ECA-Net: Efficient Channel Attention for Deep CNNs", CVPR 2020, eq. 9; without a
     kernel_size, k follows from the channels by eq. 12 (`ECA.rule`).
 
     Parameters: k.

@@ -143,7 +143,8 @@ def branches(images, titles, channel, spatial, gate, title):
     """
     limit = float(max(channel.abs().max(), spatial.abs().max()))
     logits, fixed = dict(cmap="PuOr", vmin=-limit, vmax=limit), dict(cmap=MAPS, vmin=0, vmax=1)
-    channel = channel[:, channel.mean((0, 2, 3)).argsort(descending=True), :, 0]
+    channel = channel[:, channel.mean((0, 2, 3)).argsort(descending=True), :, 0].numpy()
+    spatial, over_channels = spatial[:, 0].numpy(), gate.mean(1).numpy()
     (height, width), count = images.shape[2:], len(images)
     extent = (-0.5, width - 0.5, height - 0.5, -0.5)  # that of the image
     figure, axes = plt.subplots(5, count, figsize=(1.25 * count + 2.4, 6.6), squeeze=False)
@@ -153,10 +154,10 @@ def branches(images, titles, channel, spatial, gate, title):
         column[0].imshow(as_picture(images[n]))
         column[0].set_title(titles[n], fontsize="small")
         scores = column[1].imshow(channel[n], extent=extent, **logits)
-        column[2].imshow(spatial[n, 0], **logits)
-        weights = column[3].imshow(gate[n].mean(0), **fixed)
+        column[2].imshow(spatial[n], **logits)
+        weights = column[3].imshow(over_channels[n], **fixed)
         column[4].imshow(as_picture(images[n]))
-        column[4].imshow(gate[n].mean(0), alpha=0.6, extent=extent, **fixed)
+        column[4].imshow(over_channels[n], alpha=0.6, extent=extent, **fixed)
     names = ("image", "channel logits", "spatial logits", "map, mean\nover channels", "over image")
     for axis, name in zip(axes[:, 0], names, strict=True):
         axis.set_ylabel(name, rotation=0, ha="right", va="center")
@@ -186,7 +187,7 @@ def two_scales(images, maps, title, label):
     for row, (low, high), name in zip(axes[1:], scales, ("fixed", "stretched"), strict=True):
         row[0].set_ylabel(f"{label}\n{name} scale", rotation=0, ha="right", va="center")
         for axis, one in zip(row, maps, strict=False):
-            drawn = axis.imshow(one.reshape(one.shape[-2:]), cmap=MAPS, vmin=low, vmax=high)
+            drawn = axis.imshow(one.reshape(one.shape[-2:]).numpy(), cmap=MAPS, vmin=low, vmax=high)
         bar = figure.colorbar(drawn, cax=row[-1], ticks=MaxNLocator(4))
         bar.set_label(f"gate, {low:.3g} to {high:.3g}", fontsize="small")
     figure.suptitle(title)
@@ -338,7 +339,7 @@ def before_after(maps):
         axes = part.subplots(1, 2)
         limit = float(max(one.abs().max() for one in pair))
         for axis, one, label in zip(axes, pair, ("in", "out"), strict=True):
-            drawn = axis.imshow(one.detach().cpu(), cmap="PuOr", vmin=-limit, vmax=limit)
+            drawn = axis.imshow(one.detach().cpu().numpy(), cmap="PuOr", vmin=-limit, vmax=limit)
             axis.set(xticks=[], yticks=[], xlabel=label)
         part.colorbar(drawn, ax=axes, shrink=0.8)
     return figure

@@ -97,7 +97,7 @@ class ChannelConv(nn.Module):
 
     logits = Conv1d_k(mean over positions of x)          (N, C, H, W) → (N, C, 1, 1)
 
-    ECA, eq. 6 and 7 (Wang et al. 2020): one kernel for all channels, no bias, zero padding.
+    ECA, eq. 8 and 9 (Wang et al. 2020): one kernel for all channels, no bias, zero padding.
     """
 
     kind = CHANNEL

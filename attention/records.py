@@ -67,7 +67,6 @@ def summary(table):
         spread=("test_accuracy", "std"),
         parameters=("parameters", "first"),
         mflops=("mflops", "first"),
-        seconds=("seconds", "mean"),
     ).reset_index()
 
 
@@ -84,7 +83,6 @@ def markdown(records):
             "runs": rows.runs,
             "parameters": rows.parameters.map("{:,}".format),
             "MFLOPs": rows.mflops.map("{:,.1f}".format),
-            "training (s)": rows.seconds.map("{:,.0f}".format),
         })  # fmt: skip
         align = ("left", *["right"] * (shown.shape[1] - 1))
         parts.append(
@@ -95,19 +93,44 @@ def markdown(records):
     return "\n\n".join(parts)
 
 
-def write_readme(path, records):
-    """Put the results between the two marks of a Markdown file."""
+def times_markdown(benchmark):
+    """What `attention.benchmark` measured of the blocks, as Markdown."""
+    machine, rows = benchmark["machine"], pd.DataFrame(benchmark["rows"])
+    shown = pd.DataFrame({
+        "network": rows.name,
+        "one training step (ms)": rows.step_ms.map("{:,.0f}".format),
+        "time against the first": rows.time.map("× {:.2f}".format),
+    })  # fmt: skip
+    return (
+        f"One training step of {benchmark['batch_size']} images of 32×32, the networks in turns, "
+        f"median of {benchmark['rounds']} rounds, on {machine['hardware']}, {machine['threads']} "
+        f"threads, {machine['precision']}:\n\n"
+        + shown.to_markdown(index=False, colalign=("left", "right", "right"), disable_numparse=True)
+    )
+
+
+def report(folder=None):
+    """The README's tables: results of all committed runs, and times of the blocks."""
+    folder = Path(folder) if folder else home() / "data"
+    parts = [markdown(read(folder / "runs"))]
+    if (folder / "benchmarks" / "blocks.json").exists():
+        text = (folder / "benchmarks" / "blocks.json").read_text(encoding="utf-8")
+        parts.append(times_markdown(json.loads(text)))
+    return "\n\n".join(parts)
+
+
+def write_readme(path, tables):
+    """Put the tables between the two marks of a Markdown file."""
     path = Path(path)
     text = path.read_text(encoding="utf-8")
     between = re.compile(f"({re.escape(MARKS[0])}\n).*({re.escape(MARKS[1])})", re.DOTALL)
     if not between.search(text):
         raise ValueError(f"{path.name} has no lines {MARKS[0]!r} and {MARKS[1]!r}")
-    new = between.sub(lambda found: f"{found[1]}{markdown(records)}\n{found[2]}", text)
+    new = between.sub(lambda found: f"{found[1]}{tables}\n{found[2]}", text)
     if new != text:
         with replacing(path) as temporary:
             temporary.write_text(new, encoding="utf-8")
-    return new
 
 
 if __name__ == "__main__":
-    write_readme(home() / "README.md", read())
+    write_readme(home() / "README.md", report())

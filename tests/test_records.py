@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 
 import nbformat
 import pytest
@@ -27,7 +28,6 @@ def test_summary_gives_mean_and_spread_over_seeds():
     assert table.test_accuracy.to_dict() == {"a": 82.0, "b": 90.0}
     assert table.spread["a"] == pytest.approx(8**0.5)  # of 80 and 84: √((2² + 2²) / 1)
     assert table.runs.to_dict() == {"a": 2, "b": 1}
-    assert table.seconds["a"] == 12
 
 
 def test_markdown_keeps_datasets_apart_and_marks_single_runs():
@@ -36,20 +36,20 @@ def test_markdown_keeps_datasets_apart_and_marks_single_runs():
     assert "**shapes10**, 100 training images, 2 epochs" in text and "**flowers**" in text
     [row] = [line for line in text.splitlines() if "80.00" in line]
     assert [cell.strip() for cell in row.split("|")[1:-1]] == [
-        "a", "80.00", "–", "1", "1,000", "2.5", "10",
+        "a", "80.00", "–", "1", "1,000", "2.5",
     ]  # fmt: skip
 
 
 def test_readme_is_written_between_the_marks_only(tmp_path):
     path = tmp_path / "README.md"
     path.write_text(f"before\n{records.MARKS[0]}\nold\n{records.MARKS[1]}\nafter\n")
-    records.write_readme(path, [record("a", 0, 80.0, 10)])
+    records.write_readme(path, "new")
     text = path.read_text()
-    assert text.startswith(f"before\n{records.MARKS[0]}\n**shapes10**")
+    assert text.startswith(f"before\n{records.MARKS[0]}\nnew")
     assert text.endswith(f"{records.MARKS[1]}\nafter\n") and "old" not in text
     path.write_text("no marks")
     with pytest.raises(ValueError, match="has no lines"):
-        records.write_readme(path, [])
+        records.write_readme(path, "new")
 
 
 def test_a_file_that_is_no_record_is_named(tmp_path):
@@ -60,12 +60,21 @@ def test_a_file_that_is_no_record_is_named(tmp_path):
         records.read(tmp_path)
 
 
-def test_the_table_in_the_readme_is_that_of_the_records():
-    committed = records.read(ROOT / "data" / "runs")
-    committed = [r for r in committed if r["dataset"]["name"] == "cifar10-jpeg75"]
+def committed_files():
+    command = ["git", "ls-files", "data/runs", "data/benchmarks"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("not a git checkout: which records are committed is not known")
+    return listed.stdout.split()
+
+
+def test_the_tables_in_the_readme_are_those_of_the_committed_records(tmp_path):
+    for name in committed_files():  # one's own runs, which lie beside them, do not count
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = text.split(f"{records.MARKS[0]}\n")[1].split(f"\n{records.MARKS[1]}")[0]
-    assert shown == records.markdown(committed), "stale: run `make results`"
+    assert shown == records.report(tmp_path / "data"), "stale: run `make results`"
 
 
 def test_every_address_is_the_one_in_pyproject():
