@@ -9,7 +9,7 @@ explain     capture() gives every map of every block
 figures     records and maps in, figure out
 records     records into tables
 benchmark   what a block and the trainer cost
-settings, machine, files, checks, exercises: what these share
+counting, settings, machine, files, checks, exercises: what these share
 
 >>> network = attention.insert(torchvision.models.resnet18(), "cbam")
 >>> with attention.capture(network) as maps:
@@ -17,9 +17,11 @@ settings, machine, files, checks, exercises: what these share
 """
 
 from attention.blocks import BAM, BLOCKS, CBAM, ECA, SE
+from attention.counting import flops, parameters
 from attention.data import load
 from attention.explain import capture
-from attention.networks import NETWORKS, fast_resnet, flops, insert, parameters, report, resnet
+from attention.insertion import insert, report
+from attention.networks import NETWORKS, fast_resnet, resnet
 from attention.settings import home, profile
 from attention.trainer import evaluate, predict
 from attention.training import Run, fit, trained

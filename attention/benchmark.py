@@ -18,9 +18,10 @@ import torch
 from tqdm.auto import tqdm
 
 from attention import machine
-from attention.data import Batches, load
+from attention.batches import Batches
+from attention.counting import flops, parameters
+from attention.data import load
 from attention.files import replacing
-from attention.networks import flops, parameters
 from attention.settings import home
 from attention.trainer import Trainer
 from attention.training import Run

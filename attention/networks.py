@@ -1,24 +1,19 @@
-"""The networks, and `insert`, which puts a block into anybody's residual network.
+"""The networks: the ResNet for CIFAR-10, and one that learns in a few epochs.
 
-Both networks are a `Network`: stem → stages of residual blocks → pooling → classifier. A residual
+Both are a `Network`: stem → stages of residual blocks → pooling → classifier. A residual
 block keeps a place for attention at the end of its branch, before the addition:
 
     out = activation(shortcut(x) + attention(branch(x)))
 """
 
-import contextlib
-import dataclasses
 import functools
-from collections import OrderedDict
-from collections.abc import Iterable
 
 import torch
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
-from attention.blocks import BLOCKS
 from attention.checks import at_least, at_least_one, one_of
+from attention.insertion import insert
 
 
 class Residual(nn.Module):
@@ -205,165 +200,6 @@ NETWORKS = {
     "fast": fast_resnet,
     **{f"resnet{depth}": functools.partial(resnet, depth) for depth in (20, 32, 44, 56, 110)},
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class Placement:
-    """One inserted block: its name, its path in the network, its channels, its parameters."""
-
-    block: str
-    path: str
-    channels: int
-    parameters: int
-
-
-def insert(network, block, at=None, stages=None, **options):
-    """Put an attention block into a residual network, and return the network.
-
-    network: this package's, or torchvision's resnet*, resnext* and wide_resnet*. It is changed in
-        place: its weights, device and dtype stay. `report(network)` says what was added where.
-        Load saved weights before: in torchvision's networks the last norm of a branch gets a
-        longer name, "bn2.weight" becoming "bn2.before.weight".
-    block: a name from `BLOCKS`, or a callable channels → module. `options` go to it.
-    at: "residual": on the branch of every residual block, before the addition; "stage": after
-        each stage; None: where the block's paper puts it.
-    stages: which stages, counted from 1; None: all, or the paper's (BAM: all but the last).
-
-    Raises ValueError for an unknown block, place or stage, and for a network that it does not
-    know; then the network is as it was.
-    """
-    make = BLOCKS[one_of("block", block, BLOCKS)] if isinstance(block, str) else block
-    if isinstance(make, nn.Module) or not callable(make):
-        raise ValueError(f"block must be a name or a callable channels → module, got {block!r}")
-    at = one_of("at", at or getattr(make, "at", "residual"), ("residual", "stage"))
-    all_stages = _stages(network)
-    if stages is None:
-        between = at == "stage" and getattr(make, "between_stages", False)
-        stages = range(1, len(all_stages) + (0 if between else 1))
-    wanted = list(stages) if isinstance(stages, Iterable) else [stages]
-    known = range(1, len(all_stages) + 1)
-    if not wanted or any(not isinstance(one, int) or one not in known for one in wanted):
-        raise ValueError(
-            f"stages must be some of 1 to {len(all_stages)} for this network, got {stages!r}"
-        )
-    name = block if isinstance(block, str) else getattr(block, "__name__", type(block).__name__)
-    paths = {module: path for path, module in network.named_modules()}
-    added = []  # all blocks are made before the first is placed: an error leaves the network whole
-    for number in sorted(set(wanted)):
-        for owner, slot, channels in _places(all_stages[number - 1], at):
-            like = next(owner.parameters())
-            module = make(channels, **options)
-            if not isinstance(module, nn.Module):
-                raise ValueError(f"block must make a torch module, {name} made {module!r}")
-            module = module.to(like.device, like.dtype).train(network.training)
-            added.append((owner, slot, module, channels))
-    seen, placements = set(network.modules()), []
-    for owner, slot, module, channels in added:
-        path = f"{paths[owner]}.{_append(owner, slot, module)}"
-        # a callable may give the same module twice: its parameters are added once
-        count = 0 if module in seen else parameters(module)
-        placements.append(Placement(name, path, channels, count))
-        seen.add(module)
-    earlier = getattr(network, "placements", [])
-    network.placements = [*(_moved(network, one) for one in earlier), *placements]
-    return network
-
-
-def report(network):
-    """Where `insert` put blocks into this network, and the parameters they added, as text."""
-    placements = getattr(network, "placements", [])
-    if not placements:
-        return "no attention blocks inserted"
-    lines = [
-        f"{p.block:10} {p.path:28} {p.channels:5} channels {p.parameters:+9,}" for p in placements
-    ]
-    added, total = sum(p.parameters for p in placements), parameters(network)
-    share = 100 * added / (total - added)
-    return "\n".join([*lines, f"{added:+,} parameters ({share:.2f} %), {total:,} in all"])
-
-
-def _stages(network):
-    """The stages of residual blocks, first to last."""
-    if isinstance(network, Network):
-        return list(network.stages)
-    layers = [getattr(network, f"layer{number}", None) for number in (1, 2, 3, 4)]
-    if all(isinstance(layer, nn.Sequential) and hasattr(layer[0], "bn2") for layer in layers):
-        return layers
-    raise ValueError(
-        "network must be this package's, or torchvision's resnet*, resnext* or wide_resnet*; "
-        f"got {type(network).__name__}"
-    )
-
-
-def _places(stage, at):
-    """(owner, the slot in it after which attention goes, channels) for each place in a stage."""
-    blocks = [b for b in stage if isinstance(b, Residual) or hasattr(b, "bn2")]
-    ends = []
-    for residual in blocks:
-        if isinstance(residual, Residual):
-            ends.append((residual, "attention", residual.channels))
-        else:  # torchvision: BasicBlock ends its branch with bn2, Bottleneck with bn3
-            last = "3" if hasattr(residual, "conv3") else "2"
-            channels = getattr(residual, f"conv{last}").out_channels
-            ends.append((residual, f"bn{last}", channels))
-    return ends if at == "residual" else [(stage, None, ends[-1][2])]
-
-
-class Chain(nn.Sequential):
-    """What stood at the end of a branch, as `before`, and the blocks that were put behind it."""
-
-
-def _append(owner, slot, module):
-    """Put `module` behind what stands in the owner's slot; return where it now is, as a path."""
-    if slot is None:
-        owner.append(module)
-        return str(len(owner) - 1)
-    before = getattr(owner, slot)
-    if isinstance(before, nn.Identity):
-        setattr(owner, slot, module)
-        return slot
-    if not isinstance(before, Chain):
-        before = Chain(OrderedDict(before=before))
-        setattr(owner, slot, before)
-    name = "attention" if len(before) == 1 else f"attention{len(before)}"
-    before.add_module(name, module)
-    return f"{slot}.{name}"
-
-
-def _moved(network, placement):
-    """The placement of an earlier block, which a later one at the same place moves into a Chain."""
-    if isinstance(network.get_submodule(placement.path), Chain):
-        return dataclasses.replace(placement, path=f"{placement.path}.before")
-    return placement
-
-
-def parameters(module):
-    """The number of trainable parameters of a module."""
-    return sum(p.numel() for p in module.parameters() if p.requires_grad)
-
-
-def flops(network, shape):
-    """FLOPs of one forward pass for an input of `shape`, e.g. (1, 3, 32, 32), by torch's counter.
-
-    A multiplication and an addition are two. Torch counts convolutions, matrix products and
-    attention kernels; sums, norms and element-wise functions are not counted.
-    """
-    like = next(network.parameters())
-    with evaluating(network), FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(shape, device=like.device, dtype=like.dtype))
-    return counter.get_total_flops()
-
-
-@contextlib.contextmanager
-def evaluating(network):
-    """The network in eval mode for the `with` block; every module gets its own mode back."""
-    modes = {module: module.training for module in network.modules()}
-    network.eval()
-    try:
-        yield network
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
 
 
 def whiten(network, images):

@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from attention import machine
-from attention.data import in_order
+from attention.batches import in_order
+from attention.counting import evaluating
 from attention.files import save_tensors
-from attention.networks import evaluating
 
 
 class Trainer:
@@ -39,6 +39,8 @@ class Trainer:
         )
         if device.type == "cpu":
             machine.keep_memory()
+        else:
+            torch.cuda.reset_peak_memory_stats(device)
         self.autocast = machine.autocast(device, precision)
         # float16 has few small numbers: the loss is scaled up, the gradients down again
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")

@@ -17,11 +17,14 @@ import torch
 from tqdm.auto import tqdm
 
 from attention import machine
+from attention.batches import Batches, normalise
 from attention.blocks import BLOCKS
 from attention.checks import at_least, at_least_one, one_of
-from attention.data import Batches, load, normalise
+from attention.counting import flops, parameters
+from attention.data import load
 from attention.files import replacing, save_tensors
-from attention.networks import NETWORKS, flops, insert, parameters, whiten
+from attention.insertion import insert
+from attention.networks import NETWORKS, whiten
 from attention.records import read_record
 from attention.settings import PROFILES, home, profile, recipe
 from attention.trainer import Trainer, evaluate
@@ -225,7 +228,7 @@ def _train(run, data, place, device, precision, progress):
         "machine": {
             **here,
             "precision": precision,
-            "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "finished": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         },
     }  # fmt: skip
     save_tensors(trainer.network.state_dict(), place.weights)

@@ -16,7 +16,9 @@ import torch
 from PIL import Image
 
 from attention import cifar10, data, images, shapes
-from attention.data import Batches, DataError, Split, in_order, load, normalise, shapes10
+from attention.batches import Batches, in_order, normalise
+from attention.data import Split, load, shapes10
+from attention.images import DataError
 
 
 @pytest.fixture(autouse=True)

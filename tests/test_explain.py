@@ -10,7 +10,8 @@ from torch import nn
 from attention.blocks import BAM, BLOCKS, CBAM, SE
 from attention.explain import capture
 from attention.gates import BOTH, CHANNEL, SPATIAL, Gate, Rescale, Sum
-from attention.networks import insert, resnet
+from attention.insertion import insert
+from attention.networks import resnet
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,9 @@ import torchvision
 from torch import nn
 
 from attention.blocks import BAM, BLOCKS, CBAM, ECA, SE
-from attention.networks import PadShortcut, flops, insert, parameters, report, resnet
+from attention.counting import flops, parameters
+from attention.insertion import insert, report
+from attention.networks import PadShortcut, resnet
 
 
 @pytest.fixture(autouse=True)

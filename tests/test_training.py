@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import attention
-from attention import data, files, machine, networks, settings, trainer, training
+from attention import batches, data, files, machine, networks, settings, trainer, training
 from attention.training import Run
 
 SMALL = {"network": "resnet20", "width": 4, "batch_size": 40, "epochs": 3, "learning_rate": 0.05}
@@ -93,7 +93,7 @@ def test_every_parameter_is_trained_once_and_frozen_ones_never(images):
 
 
 def test_whitening_gives_uncorrelated_outputs_of_variance_one(images):
-    pixels = data.normalise(images.train.images, images.mean, images.std)
+    pixels = batches.normalise(images.train.images, images.mean, images.std)
     layer = networks.Whitening()
     layer.fit(pixels, epsilon=0)
     nn.init.zeros_(layer.bias)
@@ -147,8 +147,8 @@ def test_a_run_learns_and_its_record_tells_what_was_done(images, own_home):
         "test_images": 60, "size": [32, 32],
     }  # fmt: skip
     network = run.build(10)
-    assert record["result"]["parameters"] == networks.parameters(network)
-    assert record["result"]["flops"] == networks.flops(network, (1, 3, 32, 32))
+    assert record["result"]["parameters"] == attention.parameters(network)
+    assert record["result"]["flops"] == attention.flops(network, (1, 3, 32, 32))
     network = training.trained(run, images, device="cpu")
     _, accuracy = trainer.evaluate(network, images.test, images, "cpu")
     assert record["result"]["test_accuracy"] == accuracy

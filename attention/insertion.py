@@ -1,0 +1,143 @@
+"""`insert` puts an attention block into anybody's residual network.
+
+It knows a network by its parts: this package's have `stages` of blocks with a `branch` and a place
+called `attention`, torchvision's have layer1 to layer4 of blocks with bn2 or bn3.
+"""
+
+import dataclasses
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from torch import nn
+
+from attention.blocks import BLOCKS
+from attention.checks import one_of
+from attention.counting import parameters
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement:
+    """One inserted block: its name, its path in the network, its channels, its parameters."""
+
+    block: str
+    path: str
+    channels: int
+    parameters: int
+
+
+def insert(network, block, at=None, stages=None, **options):
+    """Put an attention block into a residual network, and return the network.
+
+    network: this package's, or torchvision's resnet*, resnext* and wide_resnet*. It is changed in
+        place: its weights, device and dtype stay. `report(network)` says what was added where.
+        Load saved weights before: in torchvision's networks the last norm of a branch gets a
+        longer name, "bn2.weight" becoming "bn2.before.weight".
+    block: a name from `BLOCKS`, or a callable channels → module. `options` go to it.
+    at: "residual": on the branch of every residual block, before the addition; "stage": after
+        each stage; None: where the block's paper puts it.
+    stages: which stages, counted from 1; None: all, or the paper's (BAM: all but the last).
+
+    Raises ValueError for an unknown block, place or stage, and for a network that it does not
+    know; then the network is as it was.
+    """
+    make = BLOCKS[one_of("block", block, BLOCKS)] if isinstance(block, str) else block
+    if isinstance(make, nn.Module) or not callable(make):
+        raise ValueError(f"block must be a name or a callable channels → module, got {block!r}")
+    at = one_of("at", at or getattr(make, "at", "residual"), ("residual", "stage"))
+    all_stages = _stages(network)
+    if stages is None:
+        between = at == "stage" and getattr(make, "between_stages", False)
+        stages = range(1, len(all_stages) + (0 if between else 1))
+    wanted = list(stages) if isinstance(stages, Iterable) else [stages]
+    known = range(1, len(all_stages) + 1)
+    if not wanted or any(not isinstance(one, int) or one not in known for one in wanted):
+        raise ValueError(
+            f"stages must be some of 1 to {len(all_stages)} for this network, got {stages!r}"
+        )
+    name = block if isinstance(block, str) else getattr(block, "__name__", type(block).__name__)
+    paths = {module: path for path, module in network.named_modules()}
+    added = []  # all blocks are made before the first is placed: an error leaves the network whole
+    for number in sorted(set(wanted)):
+        for owner, slot, channels in _places(all_stages[number - 1], at):
+            like = next(owner.parameters())
+            module = make(channels, **options)
+            if not isinstance(module, nn.Module):
+                raise ValueError(f"block must make a torch module, {name} made {module!r}")
+            module = module.to(like.device, like.dtype).train(network.training)
+            added.append((owner, slot, module, channels))
+    seen, placements = set(network.modules()), []
+    for owner, slot, module, channels in added:
+        path = f"{paths[owner]}.{_append(owner, slot, module)}"
+        # a callable may give the same module twice: its parameters are added once
+        count = 0 if module in seen else parameters(module)
+        placements.append(Placement(name, path, channels, count))
+        seen.add(module)
+    earlier = getattr(network, "placements", [])
+    network.placements = [*(_moved(network, one) for one in earlier), *placements]
+    return network
+
+
+def report(network):
+    """Where `insert` put blocks into this network, and the parameters they added, as text."""
+    placements = getattr(network, "placements", [])
+    if not placements:
+        return "no attention blocks inserted"
+    lines = [
+        f"{p.block:10} {p.path:28} {p.channels:5} channels {p.parameters:+9,}" for p in placements
+    ]
+    added, total = sum(p.parameters for p in placements), parameters(network)
+    share = 100 * added / (total - added)
+    return "\n".join([*lines, f"{added:+,} parameters ({share:.2f} %), {total:,} in all"])
+
+
+def _stages(network):
+    """The stages of residual blocks, first to last."""
+    if isinstance(getattr(network, "stages", None), nn.Sequential):  # this package's
+        return list(network.stages)
+    layers = [getattr(network, f"layer{number}", None) for number in (1, 2, 3, 4)]
+    if all(isinstance(layer, nn.Sequential) and hasattr(layer[0], "bn2") for layer in layers):
+        return layers
+    raise ValueError(
+        "network must be this package's, or torchvision's resnet*, resnext* or wide_resnet*; "
+        f"got {type(network).__name__}"
+    )
+
+
+def _places(stage, at):
+    """(owner, the slot in it after which attention goes, channels) for each place in a stage."""
+    ends = []
+    for block in stage:
+        if hasattr(block, "branch"):  # this package's Residual
+            ends.append((block, "attention", block.channels))
+        elif hasattr(block, "bn2"):  # torchvision: BasicBlock ends with bn2, Bottleneck with bn3
+            last = "3" if hasattr(block, "conv3") else "2"
+            ends.append((block, f"bn{last}", getattr(block, f"conv{last}").out_channels))
+    return ends if at == "residual" else [(stage, None, ends[-1][2])]
+
+
+class Chain(nn.Sequential):
+    """What stood at the end of a branch, as `before`, and the blocks that were put behind it."""
+
+
+def _append(owner, slot, module):
+    """Put `module` behind what stands in the owner's slot; return where it now is, as a path."""
+    if slot is None:
+        owner.append(module)
+        return str(len(owner) - 1)
+    before = getattr(owner, slot)
+    if isinstance(before, nn.Identity):
+        setattr(owner, slot, module)
+        return slot
+    if not isinstance(before, Chain):
+        before = Chain(OrderedDict(before=before))
+        setattr(owner, slot, before)
+    name = "attention" if len(before) == 1 else f"attention{len(before)}"
+    before.add_module(name, module)
+    return f"{slot}.{name}"
+
+
+def _moved(network, placement):
+    """The placement of an earlier block, which a later one at the same place moves into a Chain."""
+    if isinstance(network.get_submodule(placement.path), Chain):
+        return dataclasses.replace(placement, path=f"{placement.path}.before")
+    return placement
