@@ -124,7 +124,7 @@ def spatial_maps(images, maps, titles, scale=(0, 1)):
         row[0].set_ylabel(label, rotation=0, ha="right", va="center")
         for axis, one in zip(row, values, strict=True):
             drawn = axis.imshow(
-                one.reshape(one.shape[-2:]).cpu(), cmap=MAPS, vmin=scale[0], vmax=scale[1]
+                one.reshape(one.shape[-2:]).cpu().numpy(), cmap=MAPS, vmin=scale[0], vmax=scale[1]
             )
     figure.colorbar(drawn, ax=axes[1:], label=_scale_label(scale), shrink=0.9)
     return figure
