@@ -14,7 +14,7 @@ from attention.checks import one_of
 
 # What a run takes from its profile where it does not say it itself.
 PROFILES = {
-    "smoke": {"epochs": 1, "train_images": 256, "test_images": 200},
+    "smoke": {"epochs": 1, "train_images": 256, "test_images": 200, "batch_size": 64},
     "quick": {"epochs": 10},
     "full": {"epochs": 30},
 }

@@ -76,7 +76,7 @@ class Run:
         one_of("network", self.network, NETWORKS)
         if self.block is not None:
             one_of("block", self.block, BLOCKS)
-        for name, value in (PROFILES[profile()] | recipe(self.network)).items():
+        for name, value in (recipe(self.network) | PROFILES[profile()]).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
         for name in ("epochs", "batch_size"):
