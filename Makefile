@@ -37,7 +37,7 @@ $(READY): requirements.txt tests/requirements.txt constraints.txt pyproject.toml
 
 # Write the README's results table anew, from the records in data/runs/.
 results: $(READY)
-	$(BIN)/python -m attention.records
+	$(BIN)/python -m attention.readme
 
 # Put the repository's address into README and notebooks: make address SLUG=owner/repository
 address:

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from address import ROOT, address, change, places
 
-from attention import records
+from attention import readme, records
 
 
 def record(name, seed, accuracy, seconds, dataset="shapes10"):
@@ -31,7 +31,7 @@ def test_summary_gives_mean_and_spread_over_seeds():
 
 
 def test_markdown_keeps_datasets_apart_and_marks_single_runs():
-    text = records.markdown([record("a", 0, 80.0, 10), record("a", 0, 50.0, 10, "flowers")])
+    text = readme.markdown([record("a", 0, 80.0, 10), record("a", 0, 50.0, 10, "flowers")])
     assert text.count("| network") == 2
     assert "**shapes10**, 100 training images, 2 epochs" in text and "**flowers**" in text
     [row] = [line for line in text.splitlines() if "80.00" in line]
@@ -42,14 +42,14 @@ def test_markdown_keeps_datasets_apart_and_marks_single_runs():
 
 def test_readme_is_written_between_the_marks_only(tmp_path):
     path = tmp_path / "README.md"
-    path.write_text(f"before\n{records.MARKS[0]}\nold\n{records.MARKS[1]}\nafter\n")
-    records.write_readme(path, "new")
+    path.write_text(f"before\n{readme.MARKS[0]}\nold\n{readme.MARKS[1]}\nafter\n")
+    readme.write_readme(path, "new")
     text = path.read_text()
-    assert text.startswith(f"before\n{records.MARKS[0]}\nnew")
-    assert text.endswith(f"{records.MARKS[1]}\nafter\n") and "old" not in text
+    assert text.startswith(f"before\n{readme.MARKS[0]}\nnew")
+    assert text.endswith(f"{readme.MARKS[1]}\nafter\n") and "old" not in text
     path.write_text("no marks")
     with pytest.raises(ValueError, match="has no lines"):
-        records.write_readme(path, "new")
+        readme.write_readme(path, "new")
 
 
 def test_a_file_that_is_no_record_is_named(tmp_path):
@@ -73,8 +73,8 @@ def test_the_tables_in_the_readme_are_those_of_the_committed_records(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = text.split(f"{records.MARKS[0]}\n")[1].split(f"\n{records.MARKS[1]}")[0]
-    assert shown == records.report(tmp_path / "data"), "stale: run `make results`"
+    shown = text.split(f"{readme.MARKS[0]}\n")[1].split(f"\n{readme.MARKS[1]}")[0]
+    assert shown == readme.report(tmp_path / "data"), "stale: run `make results`"
 
 
 def test_every_address_is_the_one_in_pyproject():
