@@ -14,6 +14,7 @@ notebooks: $(READY)
 	@for notebook in $(NOTEBOOKS); do \
 	    echo "$$(date +%T)  $$notebook"; start=$$(date +%s); \
 	    $(BIN)/jupyter nbconvert --execute --to notebook --log-level ERROR \
+	        --ExecutePreprocessor.extra_arguments=--IPKernelApp.log_level=40 \
 	        --output-dir executed $$notebook || exit 1; \
 	    echo "          done in $$(( $$(date +%s) - start )) s"; \
 	done
