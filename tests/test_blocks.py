@@ -46,15 +46,6 @@ BAMS = ["bam", "bam official"]
 EXACT = dict(rtol=1e-9, atol=1e-9)
 
 
-@pytest.fixture(autouse=True)
-def reproducible():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
 def randomise(module):
     """Every parameter and every running statistic gets a value that matters."""
     with torch.no_grad():

@@ -14,15 +14,6 @@ from attention.insertion import insert
 from attention.networks import resnet
 
 
-@pytest.fixture(autouse=True)
-def reproducible():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
 def network_with(block, **options):
     if block != "eca":
         options = {"reduction": 2, **options}

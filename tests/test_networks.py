@@ -17,15 +17,6 @@ from attention.insertion import insert, report
 from attention.networks import PadShortcut, resnet
 
 
-@pytest.fixture(autouse=True)
-def reproducible():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    yield
-    torch.set_num_threads(threads)
-
-
 def torchvision_network(name, device="meta"):
     with torch.device(device):
         return torchvision.models.get_model(name, weights=None)
