@@ -146,7 +146,7 @@ def load(name=None, root=None, size=None):
     return _cached(root / "cache" / f"{name}-{where}.npz", name, source.state, source.read)
 
 
-def shapes10(train=5000, test=1000, seed=0, size=32):
+def shapes10(train=3000, test=1000, seed=0, size=32):
     """Draw Shapes-10 (see `attention.shapes`): a Dataset whose splits have masks.
 
     train, test: numbers of images, multiples of 10 (the classes are balanced). size: height and
@@ -155,7 +155,7 @@ def shapes10(train=5000, test=1000, seed=0, size=32):
     return _dataset("shapes10", *_draw_shapes10(train, test, seed, size))
 
 
-def _draw_shapes10(train=5000, test=1000, seed=0, size=32):
+def _draw_shapes10(train=3000, test=1000, seed=0, size=32):
     at_least(16, "size", size)
     splits = {}
     for number, (split, count) in enumerate({"train": train, "test": test}.items()):
