@@ -21,7 +21,7 @@ CHANNEL, SPATIAL, BOTH, POSITIONS = "channel", "spatial", "both", "positions"
 
 
 # Pooling goes through views with the channels last. Networks here keep their maps so in memory, and
-# gradients that come back in another order are added up several times more slowly on a CPU.
+# gradients that come back in another order are added up slowly: CBAM took 1.4 to 1.5 times as long.
 
 
 def avg_over_positions(x):
