@@ -1,11 +1,18 @@
 """Attention in image classifiers: what the blocks do, what they cost, what they look at.
 
-gates       scores, the gate, and how its map is applied: what every block is made of
-blocks      BLOCKS: SE, ECA, CBAM, BAM, each with paper and equation
-networks    the CIFAR ResNet, the fast network, and insert() for anybody's residual network
+gates       scores, the gate, and how its map is applied: what every gating block is made of
+positions   from queries to positions: additive, scaled dot-product and multi-head attention
+mixing      blocks that mix positions: non-local, self-attention, global context
+local       self-attention to the window around each position
+encoding    the context-encoding score: positions told against codewords
+blocks      BLOCKS: every block by name, each with paper and equation
+pooling     POOLINGS: attention in place of the global average pooling
+insertion   insert() puts them into anybody's residual network
+networks    NETWORKS: the CIFAR ResNet and the fast network
+transformer ViT, and its hybrid with a convolutional stem
 data        CIFAR-10, image folders, Shapes-10; batches made on the device
 training    Run says what to train, fit() trains it and gives a record
-explain     capture() gives every map of every block
+explain     capture() gives every map of every block; rollout() through a stack of layers
 figures     records and maps in, figure out
 records     records into tables
 benchmark   what a block and the trainer cost
@@ -16,18 +23,35 @@ counting, settings, machine, files, checks, exercises: what these share
 ...     network(images)
 """
 
-from attention.blocks import BAM, BLOCKS, CBAM, ECA, SE
+from attention.blocks import (
+    BAM,
+    BLOCKS,
+    CBAM,
+    ECA,
+    SE,
+    SSE,
+    DotProductGate,
+    EncodingGate,
+    SpatialGate,
+)
 from attention.counting import flops, parameters
 from attention.data import load
-from attention.explain import capture
+from attention.explain import capture, rollout
 from attention.insertion import insert, report
+from attention.local import LocalAttention
+from attention.mixing import GlobalContext, NonLocal, SelfAttention
 from attention.networks import NETWORKS, fast_resnet, resnet
-from attention.settings import home, profile
+from attention.pooling import POOLINGS
+from attention.settings import comparison, home, profile
 from attention.trainer import evaluate, predict
 from attention.training import Run, fit, trained
+from attention.transformer import convvit, vit
 
 __all__ = [
-    "BAM", "BLOCKS", "CBAM", "ECA", "NETWORKS", "SE", "Run",
-    "capture", "evaluate", "fast_resnet", "fit", "flops", "home", "insert", "load", "parameters",
-    "predict", "profile", "report", "resnet", "trained",
+    "BAM", "BLOCKS", "CBAM", "ECA", "NETWORKS", "POOLINGS", "SE", "SSE",
+    "DotProductGate", "EncodingGate", "GlobalContext", "LocalAttention", "NonLocal", "Run",
+    "SelfAttention", "SpatialGate",
+    "capture", "comparison", "convvit", "evaluate", "fast_resnet", "fit", "flops", "home",
+    "insert", "load", "parameters", "predict", "profile", "report", "resnet", "rollout", "trained",
+    "vit",
 ]  # fmt: skip

@@ -1,6 +1,8 @@
 """The blocks: `BLOCKS` maps a name to a class. Each takes (N, C, H, W) and gives the same shape.
 
-Any H and W, any batch size (BAM: at least 2 images in training mode, for its BatchNorm).
+Any H and W, any batch size (BAM and EncodingGate: at least 2 images in training mode, for their
+BatchNorms). Gates are put together here; blocks that mix positions come from mixing.py and
+local.py.
 `at` is the place where the block's paper puts it, see `attention.insert`.
 """
 
@@ -9,15 +11,20 @@ import math
 from torch import nn
 
 from attention.checks import at_least_one, one_of
+from attention.encoding import ContextEncoding
 from attention.gates import (
     ChannelConv,
     ChannelMLP,
     DilatedConvs,
+    PositionConv,
     Product,
     Rescale,
     SpatialConv,
     Sum,
 )
+from attention.local import LocalAttention
+from attention.mixing import GlobalContext, NonLocal, SelfAttention
+from attention.positions import PositionDotProduct
 
 
 class SE(Rescale):
@@ -107,4 +114,83 @@ class BAM(Rescale):
         super().__init__(combine(channel=channel, spatial=spatial), residual=True)
 
 
-BLOCKS = {"se": SE, "eca": ECA, "cbam": CBAM, "bam": BAM}
+class SSE(Rescale):
+    """Spatial squeeze and excitation: x · σ(w·x_ij), the smallest published spatial gate.
+
+    Roy, Navab, Wachinger, "Concurrent Spatial and Channel 'Squeeze & Excitation' in Fully
+    Convolutional Networks", MICCAI 2018, section 2, sSE.
+
+    Parameters: C.
+
+    The spatial gate "even smaller than BAM's" behind the name SResNet50 was never published in a
+    form that could be found; `insert(torchvision.models.resnet50(), "sse")` stands in for it.
+    """
+
+    at = "residual"
+
+    def __init__(self, channels):
+        super().__init__(PositionConv(channels))
+
+
+class SpatialGate(Rescale):
+    """The second half of CBAM alone: x · σ(f_k×k([avg x; max x])), pooled over channels.
+
+    Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, eq. 3.
+
+    Parameters: 2k².
+    """
+
+    at = "residual"
+
+    def __init__(self, channels, kernel_size=7, pools=("avg", "max")):
+        super().__init__(SpatialConv(channels, kernel_size, pools))
+
+
+class DotProductGate(Rescale):
+    """A spatial gate from query, key and value maps: x · σ(softmax(q kᵀ/√d) v), one v a position.
+
+    Scaled dot-product attention (Vaswani et al., NeurIPS 2017, eq. 1) as the score of a gate, see
+    `positions.PositionDotProduct`.
+
+    Parameters, with d = C/r: 2·d·C + 2d + C + 1.
+    """
+
+    at = "residual"
+
+    def __init__(self, channels, reduction=8):
+        super().__init__(PositionDotProduct(channels, reduction))
+
+
+class EncodingGate(Rescale):
+    """The channels that fit what is in the image, by a dictionary of codewords: x · σ(W e).
+
+    Zhang et al., "Context Encoding for Semantic Segmentation" (EncNet), CVPR 2018, section 3.1; see
+    `encoding.ContextEncoding` for e.
+
+    Parameters, with K codewords: C² + C + K·C + 3K.
+    """
+
+    at = "residual"
+
+    def __init__(self, channels, codewords=16):
+        super().__init__(ContextEncoding(channels, codewords))
+
+
+BLOCKS = {
+    # gates on channels
+    "se": SE,
+    "eca": ECA,
+    "encoding": EncodingGate,
+    # gates on positions
+    "sse": SSE,
+    "spatial": SpatialGate,
+    "qkv": DotProductGate,
+    # gates on both
+    "cbam": CBAM,
+    "bam": BAM,
+    # mixing of positions
+    "nonlocal": NonLocal,
+    "context": GlobalContext,
+    "selfattention": SelfAttention,
+    "local": LocalAttention,
+}

@@ -20,6 +20,13 @@ def odd(argument, value):
     return value
 
 
+def divides(argument, value, whole):
+    """Return `value`, an int ≥ 1 that divides `whole`, or raise a ValueError."""
+    if whole % at_least_one(argument, value):
+        raise ValueError(f"{argument} must divide {whole} features into equal parts, got {value}")
+    return value
+
+
 def one_of(argument, value, allowed):
     """Return `value`, one of the names `allowed`, or raise a ValueError that lists them."""
     if value not in allowed:

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from attention.checks import at_least_one, expect_maps, odd, one_of
 
-CHANNEL, SPATIAL, BOTH, POSITIONS = "channel", "spatial", "both", "positions"
+CHANNEL, SPATIAL, BOTH = "channel", "spatial", "both"
+POSITIONS, CODEWORDS = "positions", "codewords"  # maps of the mechanisms that are no gates
 
 
 # Pooling goes through views with the channels last. Networks here keep their maps so in memory, and
@@ -145,6 +146,26 @@ class SpatialConv(nn.Module):
         return self.norm(self.conv(pooled))
 
 
+class PositionConv(nn.Module):
+    """One logit a position, from its own channels alone.
+
+    logits = w·x_ij          (N, C, H, W) → (N, 1, H, W)
+
+    sSE, section 2 (Roy et al. 2018): a 1×1 convolution, no bias.
+    """
+
+    kind = SPATIAL
+
+    def __init__(self, channels):
+        super().__init__()
+        self.channels = at_least_one("channels", channels)
+        self.conv = nn.Conv2d(channels, 1, 1, bias=False)
+
+    def forward(self, x):
+        expect_maps(x, self.channels)
+        return self.conv(x)
+
+
 class DilatedConvs(nn.Module):
     """One logit a position, from a wide neighbourhood of all channels.
 
@@ -207,7 +228,14 @@ class Product(Sum):
         return a * b
 
 
-class Gate(nn.Module):
+class Map(nn.Module):
+    """A module whose output is an attention map: `attention.capture` watches these.
+
+    kind: what the map weighs: one of the names at the top of this file.
+    """
+
+
+class Gate(Map):
     """map = σ(logits), the same shape; `kind` says what it weighs: channels, positions, or both."""
 
     def __init__(self, kind):

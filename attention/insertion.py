@@ -1,7 +1,8 @@
 """`insert` puts an attention block into anybody's residual network.
 
 It knows a network by its parts: this package's have `stages` of blocks with a `branch` and a place
-called `attention`, torchvision's have layer1 to layer4 of blocks with bn2 or bn3.
+called `attention`, a `pool` and a `classifier`; torchvision's have layer1 to layer4 of blocks with
+bn2 or bn3, avgpool and fc.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from torch import nn
 from attention.blocks import BLOCKS
 from attention.checks import one_of
 from attention.counting import parameters
+from attention.pooling import POOLINGS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,53 +28,53 @@ class Placement:
 
 
 def insert(network, block, at=None, stages=None, **options):
-    """Put an attention block into a residual network, and return the network.
+    """Put an attention block, or attention pooling, into a residual network; return the network.
 
     network: this package's, or torchvision's resnet*, resnext* and wide_resnet*. It is changed in
         place: its weights, device and dtype stay. `report(network)` says what was added where.
         Load saved weights before: in torchvision's networks the last norm of a branch gets a
         longer name, "bn2.weight" becoming "bn2.before.weight".
-    block: a name from `BLOCKS`, or a callable channels → module. `options` go to it.
+    block: a name from `BLOCKS` or `POOLINGS`, or a callable channels → module. `options` go to it.
     at: "residual": on the branch of every residual block, before the addition; "stage": after
-        each stage; None: where the block's paper puts it.
+        each stage; "pool": in place of the global pooling before the classifier; None: where the
+        block's paper puts it.
     stages: which stages, counted from 1; None: all, or the paper's (BAM: all but the last).
 
     Raises ValueError for an unknown block, place or stage, and for a network that it does not
     know; then the network is as it was.
     """
-    make = BLOCKS[one_of("block", block, BLOCKS)] if isinstance(block, str) else block
+    known = BLOCKS | POOLINGS
+    make = known[one_of("block", block, known)] if isinstance(block, str) else block
     if isinstance(make, nn.Module) or not callable(make):
         raise ValueError(f"block must be a name or a callable channels → module, got {block!r}")
-    at = one_of("at", at or getattr(make, "at", "residual"), ("residual", "stage"))
-    all_stages = _stages(network)
-    if stages is None:
-        between = at == "stage" and getattr(make, "between_stages", False)
-        stages = range(1, len(all_stages) + (0 if between else 1))
-    wanted = list(stages) if isinstance(stages, Iterable) else [stages]
-    known = range(1, len(all_stages) + 1)
-    if not wanted or any(not isinstance(one, int) or one not in known for one in wanted):
+    home = getattr(make, "at", None)
+    at = one_of("at", at or home or "residual", ("residual", "stage", "pool"))
+    if home is not None and (at == "pool") != (home == "pool"):
         raise ValueError(
-            f"stages must be some of 1 to {len(all_stages)} for this network, got {stages!r}"
+            "a pooling makes one vector of a map, a block keeps the map's shape: a pooling goes to "
+            f"at='pool' and a block elsewhere; got at={at!r} for block {block!r}"
         )
+    places = _all_places(network, at, stages, getattr(make, "between_stages", False))
     name = block if isinstance(block, str) else getattr(block, "__name__", type(block).__name__)
     paths = {module: path for path, module in network.named_modules()}
     added = []  # all blocks are made before the first is placed: an error leaves the network whole
-    for number in sorted(set(wanted)):
-        for owner, slot, channels in _places(all_stages[number - 1], at):
-            like = next(owner.parameters())
-            module = make(channels, **options)
-            if not isinstance(module, nn.Module):
-                raise ValueError(f"block must make a torch module, {name} made {module!r}")
-            module = module.to(like.device, like.dtype).train(network.training)
-            added.append((owner, slot, module, channels))
+    for owner, slot, channels in places:
+        like = next(owner.parameters())
+        module = make(channels, **options)
+        if not isinstance(module, nn.Module):
+            raise ValueError(f"block must make a torch module, {name} made {module!r}")
+        module = module.to(like.device, like.dtype).train(network.training)
+        added.append((owner, slot, module, channels))
     seen, placements = set(network.modules()), []
     for owner, slot, module, channels in added:
-        path = f"{paths[owner]}.{_append(owner, slot, module)}"
+        path = f"{paths[owner]}.{_place(owner, slot, module, at)}".lstrip(".")
         # a callable may give the same module twice: its parameters are added once
         count = 0 if module in seen else parameters(module)
         placements.append(Placement(name, path, channels, count))
         seen.add(module)
     earlier = getattr(network, "placements", [])
+    if at == "pool":  # the pooling that stood there is gone
+        earlier = [one for one in earlier if one.path != placements[0].path]
     network.placements = [*(_moved(network, one) for one in earlier), *placements]
     return network
 
@@ -83,7 +85,7 @@ def report(network):
     if not placements:
         return "no attention blocks inserted"
     lines = [
-        f"{p.block:10} {p.path:28} {p.channels:5} channels {p.parameters:+9,}" for p in placements
+        f"{p.block:14} {p.path:28} {p.channels:5} channels {p.parameters:+9,}" for p in placements
     ]
     added, total = sum(p.parameters for p in placements), parameters(network)
     share = 100 * added / (total - added)
@@ -103,6 +105,27 @@ def _stages(network):
     )
 
 
+def _all_places(network, at, stages, between_stages):
+    """(owner, its slot, channels) for each place where a block or a pooling goes."""
+    all_stages = _stages(network)
+    if at == "pool":
+        if stages is not None:
+            raise ValueError(f"stages must be None for at='pool', got {stages!r}")
+        slot = "pool" if hasattr(network, "pool") else "avgpool"
+        return [(network, slot, _places(all_stages[-1], "stage")[0][2])]
+    known = range(1, len(all_stages) + 1)
+    if stages is None:
+        stages = known[:-1] if at == "stage" and between_stages else known
+    wanted = list(stages) if isinstance(stages, Iterable) else [stages]
+    if not wanted or any(not isinstance(one, int) or one not in known for one in wanted):
+        raise ValueError(
+            f"stages must be some of 1 to {len(all_stages)} for this network, got {stages!r}"
+        )
+    return [
+        place for number in sorted(set(wanted)) for place in _places(all_stages[number - 1], at)
+    ]
+
+
 def _places(stage, at):
     """(owner, the slot in it after which attention goes, channels) for each place in a stage."""
     ends = []
@@ -119,8 +142,14 @@ class Chain(nn.Sequential):
     """What stood at the end of a branch, as `before`, and the blocks that were put behind it."""
 
 
-def _append(owner, slot, module):
-    """Put `module` behind what stands in the owner's slot; return where it now is, as a path."""
+def _place(owner, slot, module, at):
+    """Put `module` into the owner's slot, behind what stands there; return its path from there.
+
+    A pooling takes the place of the one that stood there.
+    """
+    if at == "pool":
+        setattr(owner, slot, module)
+        return slot
     if slot is None:
         owner.append(module)
         return str(len(owner) - 1)

@@ -1,7 +1,8 @@
-"""The networks: the ResNet for CIFAR-10, and one that learns in a few epochs.
+"""The convolutional networks: the ResNet for CIFAR-10, and one that learns in a few epochs.
 
-Both are a `Network`: stem → stages of residual blocks → pooling → classifier. A residual
-block keeps a place for attention at the end of its branch, before the addition:
+`NETWORKS` has these and the transformers of transformer.py by name. Both here are a `Network`:
+stem → stages of residual blocks → pooling → classifier. A residual block keeps a place for
+attention at the end of its branch, before the addition:
 
     out = activation(shortcut(x) + attention(branch(x)))
 """
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from attention.checks import at_least, at_least_one, one_of
 from attention.insertion import insert
+from attention.transformer import convvit, vit
 
 
 class Residual(nn.Module):
@@ -199,6 +201,8 @@ def _with(network, block, at, stages, options):
 NETWORKS = {
     "fast": fast_resnet,
     **{f"resnet{depth}": functools.partial(resnet, depth) for depth in (20, 32, 44, 56, 110)},
+    "vit": vit,
+    "convvit": convvit,
 }
 
 

@@ -28,15 +28,15 @@ class Trainer:
         weights = [p for p in trainable if p.ndim > 1]
         others = [p for p in trainable if p.ndim == 1 and p not in shifts]
         shifts = [p for p in trainable if p in shifts]  # in the order of the network
-        self.optimizer = torch.optim.SGD(
-            [
-                {"params": weights, "weight_decay": run.weight_decay, "rate": 1},
-                {"params": others, "rate": 1},
-                {"params": shifts, "rate": run.norm_bias_rate},
-            ],
-            momentum=run.momentum,
-            nesterov=True,
-        )
+        groups = [
+            {"params": weights, "weight_decay": run.weight_decay, "rate": 1},
+            {"params": others, "weight_decay": 0, "rate": 1},
+            {"params": shifts, "weight_decay": 0, "rate": run.norm_bias_rate},
+        ]
+        if run.optimizer == "sgd":
+            self.optimizer = torch.optim.SGD(groups, momentum=run.momentum, nesterov=True)
+        else:
+            self.optimizer = torch.optim.AdamW(groups, betas=(run.momentum, 0.999))
         if device.type == "cpu":
             machine.keep_memory()
         else:
@@ -54,7 +54,7 @@ class Trainer:
         return self.run.learning_rate * share
 
     def train_step(self, images, labels):
-        """One step of SGD; returns the loss and the number of right answers, on the device."""
+        """One step of the optimiser; gives the loss and how many answers were right."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * self.learning_rate()
         with self.autocast:

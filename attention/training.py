@@ -25,6 +25,7 @@ from attention.data import load
 from attention.files import replacing, save_tensors
 from attention.insertion import insert
 from attention.networks import NETWORKS, whiten
+from attention.pooling import POOLINGS
 from attention.records import read_record
 from attention.settings import PROFILES, home, profile, recipe
 from attention.trainer import Trainer, evaluate
@@ -45,9 +46,10 @@ class Run:
         images is an upper bound, and where the profile sets none, all are taken.
 
     The rest is the recipe; None takes the network's, from `settings.RECIPES`:
+    optimizer: "sgd" (with Nesterov's momentum) or "adamw" (Loshchilov & Hutter 2019).
     learning_rate: the peak, reached after the fraction `warmup` of all steps, then linearly to 0.
     norm_bias_rate: by how much the biases of norms are faster (arXiv 2404.00498, section 3.4).
-    momentum: Nesterov's. label_smoothing: the share spread evenly over all classes.
+    momentum: Nesterov's, or AdamW's β₁. label_smoothing: the share spread evenly over all classes.
     weight_decay: on weights of convolutions and linear layers; not on norms, not on biases.
     crop: pixels by which an image is shifted at most; cutout: side of the square taken out.
     """
@@ -63,6 +65,7 @@ class Run:
     train_images: int | None = None
     test_images: int | None = None
     batch_size: int | None = None
+    optimizer: str | None = None
     learning_rate: float | None = None
     norm_bias_rate: float | None = None
     warmup: float | None = None
@@ -75,10 +78,11 @@ class Run:
     def __post_init__(self):
         one_of("network", self.network, NETWORKS)
         if self.block is not None:
-            one_of("block", self.block, BLOCKS)
+            one_of("block", self.block, BLOCKS | POOLINGS)
         for name, value in (recipe(self.network) | PROFILES[profile()]).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
+        one_of("optimizer", self.optimizer, ("sgd", "adamw"))
         for name in ("epochs", "batch_size"):
             at_least_one(name, getattr(self, name))
         for name in ("seed", "crop", "cutout"):
@@ -92,14 +96,15 @@ class Run:
 
     @property
     def name(self):
-        """The network, the block and its options: "fast (plain)", "fast + cbam (official)"."""
+        """The network, the block and its options: "fast (plain)", "fast-16 + cbam (official)"."""
+        network = self.network if self.width is None else f"{self.network}-{self.width}"
         if self.block is None:
-            return f"{self.network} (plain)"
+            return f"{network} (plain)"
         words = [f"{key} {value}" for key, value in self.options.items() if key != "variant"]
         words += [self.options["variant"]] if "variant" in self.options else []
         words += [f"at {self.at}"] if self.at else []
         words += [f"stages {', '.join(map(str, self.stages))}"] if self.stages else []
-        return f"{self.network} + {self.block}" + (f" ({'; '.join(words)})" if words else "")
+        return f"{network} + {self.block}" + (f" ({'; '.join(words)})" if words else "")
 
     def build(self, classes):
         """The network with its initial weights, which follow from the seed alone.
@@ -118,9 +123,13 @@ class Run:
         """A name for files: readable words, and a digest of the run, the data and the layers."""
         layers = {k: tuple(v.shape) for k, v in self.build(len(data.classes)).state_dict().items()}
         source = None
-        if self.block and not BLOCKS[self.block].__module__.startswith("attention."):
-            source = _source(BLOCKS[self.block])  # a block from a notebook cell
-        whole = [dataclasses.asdict(self), data.name, data.checksum, layers, source]
+        block = (BLOCKS | POOLINGS).get(self.block)
+        if block and not block.__module__.startswith("attention."):
+            source = _source(block)  # a block from a notebook cell
+        run = dataclasses.asdict(self)
+        if self.optimizer == "sgd":  # was the only one once, and is in no key
+            del run["optimizer"]
+        whole = [run, data.name, data.checksum, layers, source]
         digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:10]
         return f"{self.network}-{self.block or 'plain'}-seed{self.seed}-{digest}"
 

@@ -346,7 +346,7 @@ def test_a_network_that_was_not_called_is_an_error_and_the_hooks_are_off():
 @pytest.mark.parametrize("scores", [False, True])
 def test_a_network_without_gates_is_an_error_that_names_it(scores):
     network = resnet(8, 4)
-    with pytest.raises(ValueError, match="Network holds no gate"), capture(network, scores=scores):
+    with pytest.raises(ValueError, match="Network holds no attention"), capture(network, scores=scores):
         raise AssertionError("never reached")
 
 

@@ -342,7 +342,7 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_epoch(
 ):
     monkeypatch.setitem(attention.BLOCKS, "fails", FailsLater)
     run = Run(**SMALL, block="fails", train_images=120)
-    with pytest.raises(FloatingPointError, match=r"resnet20 \+ fails is nan in epoch 2"):
+    with pytest.raises(FloatingPointError, match=r"resnet20-4 \+ fails is nan in epoch 2"):
         fit(run, images)
     assert not list(own_home.glob("data/runs/**/*.json"))
     [path] = own_home.glob("data/checkpoints/**/*.pt")

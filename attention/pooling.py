@@ -1,0 +1,82 @@
+"""Attention pooling: from a feature map to one vector, in place of the global average.
+
+`POOLINGS` maps a name to a class. Each takes (N, C, H, W) and gives (N, C, 1, 1), for any H and W;
+`attention.insert(network, "additive_pool")` puts it where the network's own global pooling stood.
+"""
+
+import torch
+from torch import nn
+
+from attention.checks import at_least_one, expect_maps
+from attention.gates import ChannelMLP, Rescale
+from attention.positions import Additive, MultiHead, tokens
+
+
+class QueryPool(nn.Module):
+    """One learned query asks all positions; what comes back is the pooled vector."""
+
+    at = "pool"
+
+    def __init__(self, channels, attend):
+        super().__init__()
+        self.channels = at_least_one("channels", channels)
+        self.query = nn.Parameter(torch.randn(1, 1, channels))
+        self.attend = attend
+
+    def forward(self, x):
+        expect_maps(x, self.channels)
+        queries = self.query.expand(len(x), -1, -1)
+        return self.attend(queries, tokens(x), x.shape[2:]).permute(0, 2, 1)[..., None]
+
+
+class AdditivePool(QueryPool):
+    """Σ_j softmax_j(vᵀ tanh(W q + U x_j)) x_j, with a learned query q.
+
+    Additive attention (Bahdanau et al. 2015, see `positions.Additive`) as a pooling. At first its
+    weights are nearly equal: it starts close to the average.
+    """
+
+    def __init__(self, channels, hidden=None):
+        super().__init__(channels, Additive(channels, hidden))
+
+
+class DotProductPool(QueryPool):
+    """Σ_j softmax_j(q·W_K x_j / √C) W_V x_j, with a learned query q: one head, then W_O.
+
+    Scaled dot-product attention (Vaswani et al. 2017, eq. 1) as a pooling.
+    """
+
+    def __init__(self, channels):
+        super().__init__(channels, MultiHead(channels, heads=1))
+
+
+class MultiHeadPool(QueryPool):
+    """Multi-head attention from one learned query: every head pools its own positions.
+
+    Vaswani et al. 2017, section 3.2.2; as DETR's object queries ask (Carion et al., ECCV 2020), and
+    as CLIP pools its ResNet (Radford et al., ICML 2021, section 2.4; there the average asks).
+    """
+
+    def __init__(self, channels, heads=4):
+        super().__init__(channels, MultiHead(channels, heads))
+
+
+class FeatureGate(nn.Sequential):
+    """The average over positions, then a gate on the features that enter the classifier.
+
+    v = GAP(x),  v · σ(W₂ ReLU(W₁ v)): squeeze and excitation (Hu et al. 2018, eq. 3 and 4) of a
+    vector.
+    """
+
+    at = "pool"
+
+    def __init__(self, channels, reduction=16):
+        super().__init__(nn.AdaptiveAvgPool2d(1), Rescale(ChannelMLP(channels, reduction)))
+
+
+POOLINGS = {
+    "additive_pool": AdditivePool,
+    "dot_pool": DotProductPool,
+    "multihead_pool": MultiHeadPool,
+    "feature_gate": FeatureGate,
+}
