@@ -1,0 +1,30 @@
+"""Figures from records and maps, and the place where they are kept.
+
+Every function returns a matplotlib Figure. Attention maps are drawn on a fixed scale from 0 to 1
+unless a scale is given, and then the colour bar says so: a map stretched to its own range makes a
+flat gate look dramatic.
+
+base        the look, the folder, and a grid of images
+runs        records: curves; cost tables: bars
+maps        the maps of gates
+drawings    what a block is made of
+"""
+
+from attention.figures.base import MAPS, PALETTE, as_picture, folder, pictures, save, style
+from attention.figures.drawings import before_after, diagram
+from attention.figures.maps import (
+    branches,
+    channel_table,
+    channel_weights,
+    spatial_maps,
+    two_scales,
+    variation,
+    variation_table,
+)
+from attention.figures.runs import costs, curves
+
+__all__ = [
+    "MAPS", "PALETTE", "as_picture", "before_after", "branches", "channel_table",
+    "channel_weights", "costs", "curves", "diagram", "folder", "pictures", "save",
+    "spatial_maps", "style", "two_scales", "variation", "variation_table",
+]  # fmt: skip
