@@ -1,8 +1,11 @@
 """What a block costs in training time, and what `fit` costs beside the bare training step.
 
-    python -m attention.benchmark blocks        each block beside the plain network; writes what it
-                                                finds to data/benchmarks/blocks.json
+    python -m attention.benchmark blocks        SE, ECA, CBAM, BAM beside the plain network
+    python -m attention.benchmark mechanisms    every block, pooling and transformer beside the
+                                                plain network, in the setting of the comparison
     python -m attention.benchmark trainer       fit's loop beside its own step on one batch
+
+The first two write what they find to data/benchmarks/, which the README's tables are made from.
 
 Times of one machine vary with what else it does: what is compared is measured in turns, and each
 figure is a median over the turns.
@@ -19,10 +22,12 @@ from tqdm.auto import tqdm
 
 from attention import machine
 from attention.batches import Batches
+from attention.blocks import BLOCKS
 from attention.counting import flops, parameters
 from attention.data import load
 from attention.files import replacing
-from attention.settings import home
+from attention.pooling import POOLINGS
+from attention.settings import comparison, home
 from attention.trainer import Trainer
 from attention.training import Run
 
@@ -112,29 +117,42 @@ def trainer_overhead(data, rounds=5, steps=8, device=None, precision=None, progr
     return {**rates, "share": rates["fit"] / rates["bare step"]}
 
 
+def four_blocks():
+    """The plain network and the four blocks of notebooks 1 to 4, with their official variants."""
+    official = {"variant": "official"}
+    runs = [Run(), *(Run(block=name) for name in ("se", "eca", "cbam", "bam"))]
+    return runs + [Run(block=name, options=official) for name in ("cbam", "bam")]
+
+
+def mechanisms():
+    """The plain network, every block, every pooling and the transformers, as they are compared."""
+    setting = comparison()
+    runs = [Run(**setting), *(Run(block=name, **setting) for name in {**BLOCKS, **POOLINGS})]
+    smaller = Run(block="local", options={"kernel_size": 3}, **setting)
+    return [*runs, smaller, *(Run(**comparison(name)) for name in ("vit", "convvit"))]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("blocks", "trainer"))
+    parser.add_argument("what", choices=("blocks", "mechanisms", "trainer"))
     parser.add_argument("--rounds", type=int, default=10)
     arguments = parser.parse_args()
     device = torch.device(machine.default_device())
     here = {**machine.describe(device), "precision": machine.precision(device)}
     print(here)
-    if arguments.what == "blocks":
-        official = {"variant": "official"}
-        runs = [Run(), *(Run(block=name) for name in ("se", "eca", "cbam", "bam"))]
-        runs += [Run(block=name, options=official) for name in ("cbam", "bam")]
+    if arguments.what == "trainer":
+        for name, value in trainer_overhead(load(), arguments.rounds).items():
+            print(f"{name:10} {value:10.3f}")
+    else:
+        runs = four_blocks() if arguments.what == "blocks" else mechanisms()
         table = costs(runs, rounds=arguments.rounds).rename_axis("name").reset_index()
         print(table.round(3).to_string(index=False))
         record = {
             "machine": here, "rounds": arguments.rounds, "batch_size": runs[0].batch_size,
             "rows": table.to_dict("records"),
         }  # fmt: skip
-        with replacing(home() / "data" / "benchmarks" / "blocks.json") as path:
+        with replacing(home() / "data" / "benchmarks" / f"{arguments.what}.json") as path:
             path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    else:
-        for name, value in trainer_overhead(load(), arguments.rounds).items():
-            print(f"{name:10} {value:10.3f}")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,11 @@ def flops(network, shape):
     attention kernels; sums, norms and element-wise functions are not counted.
     """
     like = next(network.parameters())
+    images = torch.zeros(shape, device=like.device, dtype=like.dtype)
+    # detached, for the counter trips over a view of a parameter that has no gradient function
+    weights = {name: p.detach() for name, p in network.named_parameters()}
     with evaluating(network), FlopCounterMode(display=False) as counter, torch.no_grad():
-        network(torch.zeros(shape, device=like.device, dtype=like.dtype))
+        torch.func.functional_call(network, weights, (images,))
     return counter.get_total_flops()
 
 

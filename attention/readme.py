@@ -53,12 +53,11 @@ def times_markdown(benchmark):
 
 
 def report(folder=None):
-    """The README's tables: results of all committed runs, and times of the blocks."""
+    """The README's tables: results of all committed runs, and what `attention.benchmark` found."""
     folder = Path(folder) if folder else home() / "data"
     parts = [markdown(read(folder / "runs"))]
-    if (folder / "benchmarks" / "blocks.json").exists():
-        text = (folder / "benchmarks" / "blocks.json").read_text(encoding="utf-8")
-        parts.append(times_markdown(json.loads(text)))
+    for path in sorted((folder / "benchmarks").glob("*.json")):
+        parts.append(times_markdown(json.loads(path.read_text(encoding="utf-8"))))
     return "\n\n".join(parts)
 
 
