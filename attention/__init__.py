@@ -16,7 +16,8 @@ explain     capture() gives every map of every block; rollout() through a stack 
 figures     records and maps in, figure out
 records     records into tables
 benchmark   what a block and the trainer cost
-counting, settings, machine, files, checks, exercises: what these share
+counting, memory   parameters, FLOPs, the largest tensor that a computation makes
+settings, machine, files, checks, exercises: what these share
 
 >>> network = attention.insert(torchvision.models.resnet18(), "cbam")
 >>> with attention.capture(network) as maps:

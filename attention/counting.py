@@ -15,7 +15,8 @@ def flops(network, shape):
     """FLOPs of one forward pass for an input of `shape`, e.g. (1, 3, 32, 32), by torch's counter.
 
     A multiplication and an addition are two. Torch counts convolutions, matrix products and
-    attention kernels; sums, norms and element-wise functions are not counted.
+    attention kernels; sums, norms and element-wise functions are not counted, and with them the
+    windows of `LocalAttention`, which are element-wise products.
     """
     like = next(network.parameters())
     images = torch.zeros(shape, device=like.device, dtype=like.dtype)

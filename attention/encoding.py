@@ -54,8 +54,13 @@ class ContextEncoding(nn.Module):
                 "this block normalises over the batch: in training mode it needs a batch of at "
                 "least 2 images, got 1 (call .eval() to use it on one image)"
             )
-        # the weights' dtype: in bfloat16 the squares below would lose the differences
-        positions, size = tokens(x).to(self.codewords.dtype), x.shape[2:]
+        # in the weights' precision: in bfloat16 the squares would lose the differences
+        with torch.autocast(x.device.type, enabled=False):
+            encoded = self.encode(tokens(x).to(self.codewords.dtype), x.shape[2:])
+            return self.linear(encoded)[:, :, None, None]
+
+    def encode(self, positions, size):
+        """(N, H·W, C) → (N, C): Σ_k ReLU(BN(e_k))"""
         # ‖x − d‖² = ‖x‖² − 2 x·d + ‖d‖²: the residuals of all pairs, (i × k × C), are never made
         squared = (
             positions.square().sum(-1, keepdim=True)
@@ -65,5 +70,4 @@ class ContextEncoding(nn.Module):
         logits = -self.smoothing * squared
         shares = self.assignment(logits.mT.unflatten(2, size)).flatten(2)  # (N, K, H·W)
         encoded = shares @ positions - shares.sum(2, keepdim=True) * self.codewords
-        encoded = self.norm(encoded / positions.shape[1]).relu().sum(1)
-        return self.linear(encoded)[:, :, None, None]
+        return self.norm(encoded / positions.shape[1]).relu().sum(1)

@@ -115,13 +115,14 @@ class NonLocal(nn.Module):
         return attend(*pairs, self.weights, size, scale=1)[:, 0]
 
     def gaussian(self, x, size):
+        x = x.contiguous()  # the fused kernel wants the numbers of a position side by side
         pairs = (t[:, None] for t in (x, x, self.g(x)))
         return attend(*pairs, self.weights, size, scale=1)[:, 0]
 
     def dot(self, x, size):
         theta, phi, g = self.theta(x), self.phi(x), self.g(x)
         if self.weights.watched:
-            return self.weights(theta @ phi.mT, size) @ g
+            return self.weights((theta @ phi.mT)[:, None], size)[:, 0] @ g
         # (θ φᵀ) g = θ (φᵀ g): without a softmax between them the small product can come first
         return theta @ (phi.mT @ g / x.shape[1])
 
@@ -129,7 +130,7 @@ class NonLocal(nn.Module):
         # w·[θ_i; φ_j] is a sum of one number for i and one for j
         first, second = self.first(self.theta(x)), self.second(self.phi(x))  # (N, H·W, 1)
         if self.weights.watched:
-            return self.weights(F.relu(first + second.mT), size) @ self.g(x)
+            return self.weights(F.relu(first + second.mT)[:, None], size)[:, 0] @ self.g(x)
         terms = (t.to(self.out.weight.dtype) for t in (first, second, self.g(x)))
         return relu_sum(*terms) / x.shape[1]  # running sums want more than bfloat16
 
@@ -149,7 +150,9 @@ def relu_sum(first, second, values):
     def sum_from(terms):  # (N, K, V) → (N, K + 1, V): the sum of all terms from each key on
         return F.pad(terms.flip(1).cumsum(1).flip(1), (0, 0, 0, 1))
 
-    start = torch.searchsorted(second[..., 0].contiguous(), -first[..., 0].contiguous())
+    # right: a sum of exactly 0 is below the bend, and gets no gradient, as in torch's ReLU
+    bend = -first[..., 0].contiguous()
+    start = torch.searchsorted(second[..., 0].contiguous(), bend, right=True)
     start = start[..., None].expand(-1, -1, values.shape[2])
     plain, weighted = sum_from(values).gather(1, start), sum_from(second * values).gather(1, start)
     return first * plain + weighted
@@ -165,7 +168,7 @@ class GlobalContext(nn.Module):
 
     (N, C, H, W) → the same shape.
 
-    Parameters, with h = C/r: 2·h·C + 2C + 3h + 1.
+    Parameters, with h = C/r, and never less than 4: 2·h·C + 2C + 3h + 1.
     """
 
     at = "residual"
@@ -173,7 +176,8 @@ class GlobalContext(nn.Module):
     def __init__(self, channels, reduction=16):
         super().__init__()
         self.channels = at_least_one("channels", channels)
-        hidden = max(1, channels // at_least_one("reduction", reduction))
+        # fewer than four: a LayerNorm of one number is a constant, of two a sign
+        hidden = max(4, channels // at_least_one("reduction", reduction))
         self.score = nn.Linear(channels, 1)
         self.weights = PositionWeights()
         self.transform = nn.Sequential(

@@ -19,7 +19,7 @@ class QueryPool(nn.Module):
 
     def __init__(self, channels, attend):
         super().__init__()
-        self.channels = at_least_one("channels", channels)
+        self.channels = channels
         self.query = nn.Parameter(torch.randn(1, 1, channels))
         self.attend = attend
 
@@ -37,7 +37,7 @@ class AdditivePool(QueryPool):
     """
 
     def __init__(self, channels, hidden=None):
-        super().__init__(channels, Additive(channels, hidden))
+        super().__init__(channels, Additive(at_least_one("channels", channels), hidden))
 
 
 class DotProductPool(QueryPool):
@@ -47,7 +47,7 @@ class DotProductPool(QueryPool):
     """
 
     def __init__(self, channels):
-        super().__init__(channels, MultiHead(channels, heads=1))
+        super().__init__(channels, MultiHead(at_least_one("channels", channels), heads=1))
 
 
 class MultiHeadPool(QueryPool):
@@ -58,7 +58,7 @@ class MultiHeadPool(QueryPool):
     """
 
     def __init__(self, channels, heads=4):
-        super().__init__(channels, MultiHead(channels, heads))
+        super().__init__(channels, MultiHead(at_least_one("channels", channels), heads))
 
 
 class FeatureGate(nn.Sequential):
@@ -72,6 +72,11 @@ class FeatureGate(nn.Sequential):
 
     def __init__(self, channels, reduction=16):
         super().__init__(nn.AdaptiveAvgPool2d(1), Rescale(ChannelMLP(channels, reduction)))
+        self.channels = channels
+
+    def forward(self, x):
+        expect_maps(x, self.channels)
+        return super().forward(x)
 
 
 POOLINGS = {

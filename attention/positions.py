@@ -66,10 +66,12 @@ def attend(query, key, value, weights, size, scale):
     if weights.watched:
         return weights(scale * query @ key.transpose(-2, -1), size) @ value
     # zeros behind the vectors change no product, and the kernel wants one width for all three
-    width = max(query.shape[-1], value.shape[-1])
-    query, key, padded = (F.pad(t, (0, width - t.shape[-1])) for t in (query, key, value))
-    mixed = F.scaled_dot_product_attention(query, key, padded, scale=scale)
-    return mixed[..., : value.shape[-1]]
+    width, wanted = max(query.shape[-1], value.shape[-1]), value.shape[-1]
+    query, key, value = (
+        F.pad(t, (0, width - t.shape[-1])) if t.shape[-1] < width else t
+        for t in (query, key, value)
+    )
+    return F.scaled_dot_product_attention(query, key, value, scale=scale)[..., :wanted]
 
 
 class Additive(nn.Module):
@@ -83,7 +85,7 @@ class Additive(nn.Module):
 
     def __init__(self, features, hidden=None):
         super().__init__()
-        hidden = at_least_one("hidden", hidden or max(1, features // 4))
+        hidden = max(1, features // 4) if hidden is None else at_least_one("hidden", hidden)
         self.query = nn.Linear(features, hidden)
         self.key = nn.Linear(features, hidden, bias=False)
         self.energy = nn.Linear(hidden, 1, bias=False)

@@ -50,7 +50,7 @@ class Run:
     learning_rate: the peak, reached after the fraction `warmup` of all steps, then linearly to 0.
     norm_bias_rate: by how much the biases of norms are faster (arXiv 2404.00498, section 3.4).
     momentum: Nesterov's, or AdamW's β₁. label_smoothing: the share spread evenly over all classes.
-    weight_decay: on weights of convolutions and linear layers; not on norms, not on biases.
+    weight_decay: on weights of two and more dimensions; not on norms, not on biases.
     crop: pixels by which an image is shifted at most; cutout: side of the square taken out.
     """
 

@@ -49,7 +49,7 @@ class VisionTransformer(nn.Module):
         self.positions = nn.Parameter(0.02 * torch.randn(1, features, *grid))
         self.layers = nn.ModuleList(EncoderLayer(features, heads) for _ in range(depth))
         self.norm = nn.LayerNorm(features)
-        self.classifier = nn.Linear(features, classes)
+        self.classifier = nn.Linear(features, at_least_one("classes", classes))
 
     def forward(self, x):
         x = self.stem(x)

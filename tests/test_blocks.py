@@ -9,6 +9,7 @@ import copy
 
 import pytest
 import torch
+from parity import EXACT, gradients, randomise
 from timm.layers import EcaModule
 from timm.layers.cbam import CbamModule
 from torch import nn
@@ -43,26 +44,6 @@ BLOCK = {
 every_block = pytest.mark.parametrize("name", BLOCK)
 REDUCED = [name for name in BLOCK if name != "eca"]
 BAMS = ["bam", "bam official"]
-EXACT = dict(rtol=1e-9, atol=1e-9)
-
-
-def randomise(module):
-    """Every parameter and every running statistic gets a value that matters."""
-    with torch.no_grad():
-        for parameter in module.parameters():
-            parameter.normal_(0.2, 0.7)
-        for key, buffer in module.named_buffers():
-            if key.endswith("running_mean"):
-                buffer.normal_()
-            elif key.endswith("running_var"):
-                buffer.uniform_(0.5, 2)
-    return module
-
-
-def gradients(output, inputs):
-    """Gradients of a fixed weighted sum of the output."""
-    weights = torch.linspace(-1, 2, output.numel(), dtype=output.dtype).view(output.shape)
-    return torch.autograd.grad((output * weights).sum(), inputs)
 
 
 def gate_maps(block, x):

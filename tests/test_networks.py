@@ -9,6 +9,7 @@ import functools
 import pytest
 import torch
 import torchvision
+from parity import SMALL_OPTIONS
 from torch import nn
 
 from attention.blocks import BAM, BLOCKS, CBAM, ECA, SE
@@ -497,7 +498,7 @@ def test_equal_seeds_give_the_common_layers_equal_initial_weights():
     plain = resnet(14, 4).state_dict()
     for block in BLOCKS:
         torch.manual_seed(3)
-        with_block = resnet(14, 4, block=block, **({} if block == "eca" else {"reduction": 2}))
+        with_block = resnet(14, 4, block=block, **SMALL_OPTIONS.get(block, {}))
         state = with_block.state_dict()
         assert len(state) > len(plain)
         for key, tensor in plain.items():

@@ -1,5 +1,7 @@
 """Training: the schedule, the record, resuming bit for bit, and what happens when it goes wrong."""
 
+import dataclasses
+import hashlib
 import json
 import math
 import multiprocessing
@@ -7,7 +9,10 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -133,6 +138,47 @@ def test_bfloat16_is_chosen_only_where_the_processor_has_it(monkeypatch):
         machine.precision("cpu", "float8")
 
 
+RECIPE_OF = {"fast": "sgd", "resnet20": "sgd", "vit": "adamw", "convvit": "adamw"}
+
+
+@pytest.mark.parametrize("network", RECIPE_OF)
+@pytest.mark.parametrize("optimizer", [None, "sgd", "adamw"])
+def test_weights_after_two_steps_are_those_of_torchs_own_optimiser(network, optimizer):
+    run = Run(network=network, width=8, optimizer=optimizer)
+    assert run.optimizer == (optimizer or RECIPE_OF[network])
+    one = trainer.Trainer(run, 10, 100, torch.device("cpu"), "float32")
+    other = run.build(10)
+    biases = {m.bias for m in other.modules() if isinstance(m, nn.BatchNorm2d)}
+    groups = []
+    for parameter in other.parameters():
+        if parameter.requires_grad:
+            decay = run.weight_decay if parameter.ndim > 1 else 0
+            factor = run.norm_bias_rate if parameter in biases else 1
+            groups.append({"params": [parameter], "weight_decay": decay, "factor": factor})
+    if run.optimizer == "sgd":
+        reference = torch.optim.SGD(groups, lr=1, momentum=run.momentum, nesterov=True)
+    else:
+        reference = torch.optim.AdamW(groups, lr=1, betas=(run.momentum, 0.999))
+    for step in range(2):
+        images = torch.randn(8, 3, 32, 32).to(memory_format=torch.channels_last)
+        labels = torch.arange(8) % 10
+        one.train_step(images, labels)
+        peak = run.learning_rate * (0.2 + 0.8 * step / 100 / run.warmup)
+        for group in reference.param_groups:
+            group["lr"] = group["factor"] * peak
+        reference.zero_grad()
+        logits = other(images)
+        F.cross_entropy(logits, labels, label_smoothing=run.label_smoothing).backward()
+        reference.step()
+    start = dict(run.build(10).named_parameters())
+    for (name, mine), wanted in zip(
+        one.network.named_parameters(), other.parameters(), strict=True
+    ):
+        torch.testing.assert_close(mine, wanted, rtol=1e-5, atol=1e-6)
+        if mine.ndim > 1:  # (keys' biases have no gradient: the softmax does not see them)
+            assert torch.equal(mine, start[name]) != mine.requires_grad, name
+
+
 # The record
 
 
@@ -194,6 +240,45 @@ def test_a_record_belongs_to_one_run_one_dataset_one_block(images):
     assert run.key(elsewhere) != run.key(images)
 
 
+def test_the_optimiser_is_in_the_key_only_where_it_is_not_sgd(images):
+    keys = {
+        (network, optimizer): Run(network=network, width=8, optimizer=optimizer).key(images)
+        for network in ("fast", "vit")
+        for optimizer in (None, "sgd", "adamw")
+    }
+    assert keys["fast", None] == keys["fast", "sgd"] != keys["fast", "adamw"]
+    assert keys["vit", None] == keys["vit", "adamw"] != keys["vit", "sgd"]
+    # as before there was a choice: the run as it is told, without the optimiser
+    run = Run(network="fast", width=8)
+    told = dataclasses.asdict(run)
+    del told["optimizer"]
+    layers = {k: tuple(v.shape) for k, v in run.build(10).state_dict().items()}
+    whole = [told, images.name, images.checksum, layers, None]
+    digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:10]
+    assert run.key(images) == f"fast-plain-seed0-{digest}"
+
+
+def committed_records():
+    root = Path(__file__).resolve().parent.parent
+    command = ["git", "ls-files", "data/runs"]
+    listed = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    return [root / name for name in listed.stdout.split()]
+
+
+def test_committed_records_are_found_again_under_their_names(monkeypatch):
+    monkeypatch.setenv("ATTENTION_PROFILE", "full")  # sets no number of images
+    records = committed_records()
+    if not records:
+        pytest.skip("not a git checkout: which records are committed is not known")
+    for path in records:
+        record = json.loads(path.read_text())
+        told = record["dataset"]
+        same = SimpleNamespace(
+            name=told["name"], checksum=told["checksum"], classes=range(told["classes"])
+        )
+        assert Run(**record["run"]).key(same) == path.stem
+
+
 def test_a_block_of_ones_own_that_is_changed_is_trained_anew(images, monkeypatch):
     class Mine(attention.SE):
         def forward(self, x):
@@ -238,6 +323,27 @@ def test_profile_sets_what_a_run_leaves_open(monkeypatch):
     monkeypatch.setenv("ATTENTION_PROFILE", "huge")
     with pytest.raises(ValueError, match="ATTENTION_PROFILE must be one of smoke, quick, full"):
         Run()
+
+
+@pytest.mark.parametrize(
+    "profile, epochs, widths",
+    [
+        ("smoke", 1, {"fast": 16, "vit": 32, "convvit": 32}),
+        ("quick", 3, {"fast": 16, "vit": 64, "convvit": 64}),
+        ("full", 30, {"fast": 64, "vit": 192, "convvit": 192}),
+    ],
+)
+def test_the_comparison_of_each_profile_is_made_of_runs(profile, epochs, widths, monkeypatch):
+    monkeypatch.setenv("ATTENTION_PROFILE", profile)
+    assert settings.comparison() == settings.comparison("fast")
+    for network, width in widths.items():
+        run = Run(**settings.comparison(network), seed=2)
+        assert (run.network, run.epochs, run.seed) == (network, epochs, 2)
+        built = run.build(10)
+        features = built.classifier[0] if network == "fast" else built.classifier
+        assert features.in_features == width * (4 if network == "fast" else 1)
+    assert settings.comparison("resnet20")["width"] is None
+    assert Run(block="sse", **settings.comparison()).block == "sse"
 
 
 # Stopped and gone on
@@ -299,8 +405,20 @@ def test_killed_at_ten_random_moments_it_ends_as_if_it_had_not_been(images, own_
     assert_equal_weights(ends[0][1], ends[1][1])
 
 
-def test_stopped_after_every_epoch_it_ends_the_same(images, own_home, monkeypatch):
-    run = Run(**SMALL, block="cbam", train_images=120)
+@pytest.mark.parametrize(
+    "options",
+    [
+        SMALL | {"block": "cbam"},
+        {"network": "vit", "width": 8, "epochs": 3, "batch_size": 40},
+        {
+            "network": "fast", "width": 8, "epochs": 3, "batch_size": 40, "block": "local",
+            "options": {"kernel_size": 3},
+        },
+    ],
+    ids=["cbam", "vit", "local"],
+)  # fmt: skip
+def test_stopped_after_every_epoch_it_ends_the_same(options, images, own_home, monkeypatch):
+    run = Run(**options, train_images=120)
     whole = fit(run, images)
     expected = weights(run, images)
     monkeypatch.setenv("ATTENTION_HOME", str(own_home / "again"))
@@ -405,7 +523,7 @@ def test_a_disk_that_fills_up_while_training_loses_no_finished_epoch(images, own
     [
         ("network", "vgg"), ("block", "attention-is-all"), ("epochs", 0), ("epochs", 2.5),
         ("batch_size", 0), ("learning_rate", -1), ("learning_rate", math.nan), ("warmup", 1.0),
-        ("crop", -1), ("seed", "zero"), ("label_smoothing", "much"),
+        ("crop", -1), ("seed", "zero"), ("label_smoothing", "much"), ("optimizer", "adagrad"),
     ],
 )  # fmt: skip
 def test_a_wrong_argument_is_named_before_anything_is_trained(argument, value):

@@ -7,6 +7,7 @@ flat gate look dramatic.
 base        the look, the folder, and a grid of images
 runs        records: curves; cost tables: bars
 maps        the maps of gates
+positions   the maps of queries, growth with size, curves over time
 drawings    what a block is made of
 """
 
@@ -21,10 +22,12 @@ from attention.figures.maps import (
     variation,
     variation_table,
 )
+from attention.figures.positions import over_time, patches, queries, scaling
 from attention.figures.runs import costs, curves
 
 __all__ = [
     "MAPS", "PALETTE", "as_picture", "before_after", "branches", "channel_table",
-    "channel_weights", "costs", "curves", "diagram", "folder", "pictures", "save",
-    "spatial_maps", "style", "two_scales", "variation", "variation_table",
+    "channel_weights", "costs", "curves", "diagram", "folder", "over_time", "patches", "pictures",
+    "queries", "save", "scaling", "spatial_maps", "style", "two_scales", "variation",
+    "variation_table",
 ]  # fmt: skip

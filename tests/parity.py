@@ -1,0 +1,67 @@
+"""What the tests of the blocks compare with, and how: values, gradients and sizes of tensors."""
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+EXACT = dict(rtol=1e-9, atol=1e-9)
+
+# options with which a block, made small, still has something to say
+SMALL_OPTIONS = {
+    **{name: {"reduction": 2} for name in ("se", "cbam", "bam", "qkv", "context")},
+    "encoding": {"codewords": 3},
+    "selfattention": {"heads": 2, "reach": 2},
+    "local": {"kernel_size": 3, "heads": 2},
+}
+
+
+def randomise(module):
+    """Every parameter and every running statistic gets a value that matters."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.normal_(0.2, 0.7)
+        for key, buffer in module.named_buffers():
+            if key.endswith("running_mean"):
+                buffer.normal_()
+            elif key.endswith("running_var"):
+                buffer.uniform_(0.5, 2)
+    return module
+
+
+def gradients(output, inputs):
+    """Gradients of a fixed weighted sum of the output."""
+    weights = torch.linspace(-1, 2, output.numel(), dtype=output.dtype).view(output.shape)
+    return torch.autograd.grad((output * weights).sum(), inputs)
+
+
+def assert_equal_to(reference, function, module, *inputs):
+    """`function` and `reference`, both of `inputs`, give the same, and so do their gradients.
+
+    The reference reads the parameters of `module` itself: gradients are of the same tensors.
+    """
+    leaves = [*inputs, *module.parameters()]
+    output, expected = function(*inputs), reference(*inputs)
+    torch.testing.assert_close(output, expected, **EXACT)
+    grads, wanted = gradients(output, leaves), gradients(expected, leaves)
+    for mine, other in zip(grads, wanted, strict=True):
+        torch.testing.assert_close(mine, other, **EXACT)
+    assert max(grad.abs().max() for grad in grads) > 1e-3
+    return output
+
+
+def leaf(*shape):
+    """Random numbers in float64 that want a gradient."""
+    return torch.randn(shape, dtype=torch.float64, requires_grad=True)
+
+
+class LargestTensor(TorchDispatchMode):
+    """While it is on: `numel`, the size of the largest tensor that any operation gave."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        output = function(*args, **(kwargs or {}))
+        for one in tree_leaves(output):
+            if isinstance(one, torch.Tensor):
+                self.numel = max(self.numel, one.numel())
+        return output

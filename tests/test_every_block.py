@@ -1,0 +1,131 @@
+"""What every mixing block and every gate on positions keeps to: sizes, batches, memory, compilers.
+
+(test_blocks.py asks the same of the other gates.)
+"""
+
+import copy
+
+import pytest
+import torch
+from parity import EXACT, LargestTensor, assert_equal_to, gradients, leaf, randomise
+
+from attention.blocks import BLOCKS, SSE, DotProductGate, EncodingGate, SpatialGate
+from attention.explain import capture
+from attention.local import LocalAttention
+from attention.mixing import GlobalContext, NonLocal, SelfAttention
+from attention.positions import MultiHead
+
+MODES = ("embedded", "gaussian", "dot", "concatenation")
+NEW = {
+    "sse": SSE,
+    "spatial": lambda channels: SpatialGate(channels, 3),
+    "qkv": lambda channels: DotProductGate(channels, 2),
+    "encoding": lambda channels: EncodingGate(channels, 3),
+    **{f"nonlocal {mode}": lambda channels, m=mode: NonLocal(channels, m) for mode in MODES},
+    "context": lambda channels: GlobalContext(channels, 2),
+    "selfattention": lambda channels: SelfAttention(channels, 2, reach=2),
+    "local": lambda channels: LocalAttention(channels, 3, heads=2),
+}
+every_block = pytest.mark.parametrize("name", NEW)
+# those that compare all positions with all, and need not keep the comparisons
+PAIRS = ("qkv", "selfattention", *(f"nonlocal {mode}" for mode in MODES))
+
+
+@every_block
+def test_while_captured_output_and_gradients_are_the_same(name):
+    block = randomise(NEW[name](8)).double().eval()
+
+    def captured(x):
+        with capture(block):
+            return block(x)
+
+    assert_equal_to(block, captured, block, leaf(2, 8, 5, 3))
+
+
+def work(block, *inputs):
+    """One pass forward and one backward; gives the size of the largest tensor on the way."""
+    with LargestTensor() as largest:
+        gradients(block(*inputs), [inputs[0], *block.parameters()])
+    return largest.numel
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_tensor_of_all_pairs_is_made_while_captured_and_never_else(name):
+    height, width = 48, 40
+    block = randomise(NEW[name](4))
+    x = torch.randn(1, 4, height, width, requires_grad=True)
+    pairs = (height * width) ** 2
+    assert work(block, x) < pairs / 8
+    with capture(block):
+        assert work(block, x) >= pairs
+    assert work(block, x) < pairs / 8
+
+
+def test_multi_head_makes_a_tensor_of_all_pairs_only_while_captured():
+    block, x = MultiHead(8, heads=2), torch.randn(1, 1024, 8, requires_grad=True)
+    assert work(block, x, x, (32, 32)) < 1024**2 / 8
+    with capture(block):
+        assert work(block, x, x, (32, 32)) >= 2 * 1024**2
+
+
+@every_block
+@pytest.mark.parametrize("shape", [(1, 8, 1, 1), (2, 8, 1, 5), (1, 8, 7, 2), (3, 8, 4, 4)])
+def test_any_map_keeps_its_shape_and_an_image_alone_gives_what_it_gives_in_a_batch(name, shape):
+    block = randomise(NEW[name](8)).double().eval()
+    x = torch.randn(shape, dtype=torch.float64)
+    output = block(x)
+    assert output.shape == shape and output.isfinite().all()
+    alone = torch.cat([block(image[None]) for image in x])
+    torch.testing.assert_close(alone, output, **EXACT)
+
+
+@every_block
+def test_bfloat16_autocast_is_close_to_float32_and_keeps_learning(name):
+    block = NEW[name](16).eval()
+    x = torch.randn(4, 16, 6, 5)
+    expected = copy.deepcopy(block)(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = block(x)
+    # bfloat16 keeps 8 bits: 0.4 % an operation, a few operations deep
+    torch.testing.assert_close(output.float(), expected, rtol=0.04, atol=0.04)
+    grads = gradients(output.float(), list(block.parameters()))
+    assert all(grad.dtype == torch.float32 and grad.isfinite().all() for grad in grads)
+
+
+@every_block
+def test_channels_last_gives_the_same_numbers(name):
+    block = randomise(NEW[name](8)).double().eval()
+    x = torch.randn(3, 8, 5, 6, dtype=torch.float64)
+    expected = copy.deepcopy(block)(x)
+    output = block(x.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(output, expected, **EXACT)
+
+
+@every_block
+def test_a_compiled_block_equals_the_eager_one_without_a_graph_break(name):
+    # aot_eager traces both passes as inductor does, but spares the C++ compilation
+    block = randomise(NEW[name](8)).double()
+    x = leaf(2, 8, 4, 3)
+    torch.compiler.reset()
+    compiled = torch.compile(
+        copy.deepcopy(block), backend="aot_eager", dynamic=False, fullgraph=True
+    )
+    expected, output = block(x), compiled(x)
+    torch.testing.assert_close(output, expected, **EXACT)
+    wanted = gradients(expected, [x, *block.parameters()])
+    for mine, other in zip(gradients(output, [x, *compiled.parameters()]), wanted, strict=True):
+        torch.testing.assert_close(mine, other, **EXACT)
+    torch.compiler.reset()
+
+
+@every_block
+@pytest.mark.parametrize("shape", [(2, 5, 4, 4), (8, 4, 4), (2, 8, 4), (2, 8)])
+def test_input_that_is_not_maps_of_these_channels_is_refused_with_its_shape(name, shape):
+    with pytest.raises(ValueError) as error:
+        NEW[name](8)(torch.randn(shape))
+    assert "(N, 8, H, W)" in str(error.value) and str(shape) in str(error.value)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_every_block_says_where_its_paper_puts_it(name):
+    assert BLOCKS[name].at == ("stage" if name in ("bam", "nonlocal") else "residual")
