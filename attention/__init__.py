@@ -12,7 +12,7 @@ networks    NETWORKS: the CIFAR ResNet and the fast network
 transformer ViT, and its hybrid with a convolutional stem
 data        CIFAR-10, image folders, Shapes-10; batches made on the device
 training    Run says what to train, fit() trains it and gives a record
-explain     capture() gives every map of every block; rollout() through a stack of layers
+explain     capture() gives every map of every block; Grad-CAM; the measures of an explanation
 figures     records and maps in, figure out
 records     records into tables
 benchmark   what a block and the trainer cost
@@ -37,7 +37,7 @@ from attention.blocks import (
 )
 from attention.counting import flops, parameters
 from attention.data import load
-from attention.explain import capture, rollout
+from attention.explain import capture, grad_cam, rollout
 from attention.insertion import insert, report
 from attention.local import LocalAttention
 from attention.mixing import GlobalContext, NonLocal, SelfAttention
@@ -52,7 +52,7 @@ __all__ = [
     "BAM", "BLOCKS", "CBAM", "ECA", "NETWORKS", "POOLINGS", "SE", "SSE",
     "DotProductGate", "EncodingGate", "GlobalContext", "LocalAttention", "NonLocal", "Run",
     "SelfAttention", "SpatialGate",
-    "capture", "comparison", "convvit", "evaluate", "fast_resnet", "fit", "flops", "home",
-    "insert", "load", "parameters", "predict", "profile", "report", "resnet", "rollout", "trained",
-    "vit",
+    "capture", "comparison", "convvit", "evaluate", "fast_resnet", "fit", "flops", "grad_cam",
+    "home", "insert", "load", "parameters", "predict", "profile", "report", "resnet", "rollout",
+    "trained", "vit",
 ]  # fmt: skip

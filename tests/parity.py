@@ -1,8 +1,6 @@
-"""What the tests of the blocks compare with, and how: values, gradients and sizes of tensors."""
+"""What the tests of the blocks compare with, and how."""
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 EXACT = dict(rtol=1e-9, atol=1e-9)
 
@@ -52,16 +50,3 @@ def assert_equal_to(reference, function, module, *inputs):
 def leaf(*shape):
     """Random numbers in float64 that want a gradient."""
     return torch.randn(shape, dtype=torch.float64, requires_grad=True)
-
-
-class LargestTensor(TorchDispatchMode):
-    """While it is on: `numel`, the size of the largest tensor that any operation gave."""
-
-    numel = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        output = function(*args, **(kwargs or {}))
-        for one in tree_leaves(output):
-            if isinstance(one, torch.Tensor):
-                self.numel = max(self.numel, one.numel())
-        return output

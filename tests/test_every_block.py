@@ -7,11 +7,12 @@ import copy
 
 import pytest
 import torch
-from parity import EXACT, LargestTensor, assert_equal_to, gradients, leaf, randomise
+from parity import EXACT, assert_equal_to, gradients, leaf, randomise
 
 from attention.blocks import BLOCKS, SSE, DotProductGate, EncodingGate, SpatialGate
 from attention.explain import capture
 from attention.local import LocalAttention
+from attention.memory import Largest
 from attention.mixing import GlobalContext, NonLocal, SelfAttention
 from attention.positions import MultiHead
 
@@ -44,9 +45,9 @@ def test_while_captured_output_and_gradients_are_the_same(name):
 
 def work(block, *inputs):
     """One pass forward and one backward; gives the size of the largest tensor on the way."""
-    with LargestTensor() as largest:
+    with Largest() as largest:
         gradients(block(*inputs), [inputs[0], *block.parameters()])
-    return largest.numel
+    return largest.elements
 
 
 @pytest.mark.parametrize("name", PAIRS)

@@ -8,9 +8,11 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
+from matplotlib.patches import Rectangle
 
 from attention import figures
 from attention.exercises import check
+from attention.memory import largest_tensor
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +75,34 @@ def test_a_figure_names_its_data_and_is_written_as_png_pdf_and_table(tmp_path, m
 def test_an_exercise_says_how_the_answer_is_and_stops_nothing(capsys, answer, says):
     check(answer, lambda n: n - 3 == 0, "Try three.")
     assert says in capsys.readouterr().out
+
+
+def test_the_largest_tensor_of_a_computation_leaves_views_out():
+    x = torch.ones(3, 4)
+    assert largest_tensor(lambda: x + 1) == 12
+    assert largest_tensor(lambda: (x.T @ x).sum()) == 16  # 4 × 4, though only one number is left
+    assert largest_tensor(lambda: x.expand(1000, 3, 4).unfold(1, 2, 1)) == 0
+    assert largest_tensor(lambda: x.max(1)) == 3
+
+
+def test_queries_are_drawn_on_a_fixed_logarithmic_scale_around_an_even_share():
+    pictures = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    maps = {"flat": torch.ones(2, 4, 4), "sharp": 16 * torch.eye(4)[:2, :, None].expand(2, 4, 4)}
+    figure = figures.queries(pictures, maps, ["a", "b"], marks={"flat": (1, 2)})
+    drawn = [image for image in image_axes(figure) if image.get_array().shape == (4, 4)]
+    assert [image.get_clim() for image in drawn] == [(1 / 8, 8)] * 4
+    assert all(image.norm(1.0) == pytest.approx(0.5) for image in drawn)
+    assert any("1 = uniform" in axis.get_ylabel() for axis in figure.axes)
+    # the square stands on column 2, row 1 of the map, and on the pixels that it covers
+    patches = [patch for axis in figure.axes for patch in axis.patches]
+    corners = {patch.get_xy() for patch in patches if isinstance(patch, Rectangle)}
+    assert {(1.5, 0.5), (3.5, 1.5)} <= corners
+
+
+def test_patches_come_row_by_row():
+    image = torch.arange(16, dtype=torch.uint8).repeat_interleave(4).view(4, 4, 2, 2)
+    image = image.permute(0, 2, 1, 3).reshape(1, 8, 8).expand(3, -1, -1)
+    figure = figures.patches(image, 2, columns=4)
+    shown = [i.get_array() for i in image_axes(figure) if i.get_array().shape == (2, 2, 3)]
+    assert [int(one[0, 0, 0]) for one in shown] == list(range(16))
+    assert all((one == one[0, 0]).all() for one in shown)

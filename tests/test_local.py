@@ -4,11 +4,12 @@ import contextlib
 
 import pytest
 import torch
-from parity import EXACT, LargestTensor, assert_equal_to, gradients, leaf, randomise
+from parity import EXACT, assert_equal_to, gradients, leaf, randomise
 from torch.nn import functional as F
 
 from attention.explain import capture
 from attention.local import Dots, LocalAttention, Mix
+from attention.memory import Largest
 
 ways = pytest.mark.parametrize("way", [contextlib.nullcontext, capture], ids=["plain", "captured"])
 
@@ -117,11 +118,11 @@ def test_no_tensor_of_all_windows_is_made(way):
     channels, k, size = 32, 7, 16
     block = LocalAttention(channels, k, heads=2)
     x = torch.randn(1, channels, size, size, requires_grad=True)
-    with way(block), LargestTensor() as largest:
+    with way(block), Largest() as largest:
         gradients(block(x), [x, *block.parameters()])
     windows = k * k * size * size
     # weights: one for each head and place in the window; maps: with their margins
-    assert windows <= largest.numel <= 2 * windows < windows * channels
+    assert windows <= largest.elements <= 2 * windows < windows * channels
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,98 @@
+"""Does an attention map do anything? What it varies with, and what is lost without it."""
+
+import contextlib
+
+import pandas as pd
+import torch
+
+from attention.checks import one_of
+from attention.explain.capture import capture
+from attention.gates import Gate, Map
+
+WAYS = ("mean", "ones", "shuffled")
+
+
+@contextlib.contextmanager
+def replaced(network, path, way, mean=None, seed=0):
+    """The network with one attention map replaced, for the `with` block.
+
+    path: of the module that gives the map, as in the dict of `capture`.
+    way: "mean": `mean`, a map (1, …), for every image; "ones": 1 everywhere (gates only: weights
+        over positions would not add up to 1); "shuffled": each image gets the map of another image
+        of its batch.
+    """
+    module = dict(network.named_modules()).get(path)
+    if not isinstance(module, Map):
+        raise ValueError(f"path must be that of an attention map in the network, got {path!r}")
+    one_of("way", way, WAYS)
+    if way == "ones" and not isinstance(module, Gate):
+        raise ValueError(f"way 'ones' is for gates, and {path!r} is of kind {module.kind!r}")
+    if (way == "mean") != (mean is not None):
+        raise ValueError("mean must be given with way='mean', and only then")
+    generator = torch.Generator().manual_seed(seed)
+
+    def instead(module, inputs, output):
+        if way == "mean":
+            return mean.to(output).expand_as(output)
+        if way == "ones":
+            return torch.ones_like(output)
+        return output[torch.randperm(len(output), generator=generator)]
+
+    handle = module.register_forward_hook(instead)
+    try:
+        yield network
+    finally:
+        handle.remove()
+
+
+def behaviour(maps, labels):
+    """What each captured map does over a set of images: one row a map.
+
+    maps: the dict of `capture`. labels: (N,) classes of the same images.
+
+        mean, std       of all its values
+        saturated       the share of values below 0.05 or above 0.95
+        over_images     the standard deviation over images, mean over the map's places
+        over_classes    that of the class means: what of it tells classes apart
+        fixed           the share of the values' variance that the mean map explains: 1 is a map
+                        that is the same for every image, or has one value throughout
+    """
+    rows = {}
+    for path, one in maps.items():
+        values = one.cat().flatten(1)
+        if len(values) != len(labels):
+            raise ValueError(f"labels must be {len(values)}, one for each image, got {len(labels)}")
+        classes = torch.stack([values[labels == c].mean(0) for c in labels.unique()])
+        within = values.var(0, correction=0).mean()
+        total = values.var(correction=0)
+        rows[path] = {
+            "kind": one.kind,
+            "mean": values.mean(),
+            "std": total.sqrt(),
+            "saturated": ((values < 0.05) | (values > 0.95)).float().mean(),
+            "over_images": values.std(0, correction=0).mean(),
+            "over_classes": classes.std(0, correction=0).mean(),
+            "fixed": 1 - within / total if total > 1e-12 else torch.tensor(1.0),
+        }
+    frame = pd.DataFrame.from_dict(rows, orient="index")
+    return frame.astype({name: float for name in frame.columns if name != "kind"})
+
+
+def knocked_out(network, images, accuracy):
+    """The accuracy with each map of the network replaced: one row a map, one column a way.
+
+    images: (N, 3, H, W), normalised: those over which the mean map is taken.
+    accuracy: a function network → percent, called once for each map and way.
+    """
+    with torch.no_grad(), capture(network) as maps:
+        network(images)
+    whole, rows = accuracy(network), {}
+    for path, one in maps.items():
+        row = {"whole": whole}
+        gate = isinstance(network.get_submodule(path), Gate)
+        for way in WAYS if gate else ("mean", "shuffled"):
+            mean = one.cat().mean(0, keepdim=True) if way == "mean" else None
+            with replaced(network, path, way, mean):
+                row[way] = accuracy(network)
+        rows[path] = row
+    return pd.DataFrame.from_dict(rows, orient="index")

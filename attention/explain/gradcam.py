@@ -1,0 +1,69 @@
+"""Grad-CAM: where the evidence for a class lies in the maps of a convolutional layer."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from attention.explain.checks import expect_eval, targets
+
+
+def grad_cam(network, images, target=None, layer=None):
+    """Grad-CAM maps (N, H, W) in [0, 1], each divided by its own maximum.
+
+    L = ReLU(Σ_c α_c A_c),  α_c = mean over positions of ∂y_target / ∂A_c
+
+    Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
+    Localization", ICCV 2017, eq. 1 and 2; A are the maps of the layer, y the logits.
+
+    network: in eval mode. images: (N, 3, H, W), normalised, as the network takes them.
+    target: a class, or one for each image (N,); None: the class that the network answers.
+    layer: a module of the network or its path; its output must be maps. None: the last stage of
+        this package's networks, layer4 or features of torchvision's.
+
+    The maps are enlarged to the images bilinearly. A map without any positive evidence is 0.
+    """
+    expect_eval(network)
+    layer = _layer(network, layer)
+    kept = []
+    handle = layer.register_forward_hook(lambda module, inputs, output: kept.append(output))
+    try:
+        with torch.enable_grad():  # from the images on, also where all weights are frozen
+            logits = network(images.detach().requires_grad_())
+            chosen = targets(target, logits)
+            if not kept or not isinstance(kept[0], torch.Tensor) or kept[0].ndim != 4:
+                raise ValueError(
+                    "layer must give maps (N, C, H, W) when the network runs; "
+                    f"{type(layer).__name__} does not"
+                )
+            scores = logits.gather(1, chosen[:, None])
+            [gradient] = torch.autograd.grad(scores.sum(), kept[0])
+    finally:
+        handle.remove()
+    weights = gradient.mean((2, 3), keepdim=True)
+    maps = (weights * kept[0].detach()).sum(1, keepdim=True).relu().float()
+    maps = F.interpolate(maps, size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
+    highest = maps.amax((1, 2), keepdim=True)
+    return maps / torch.where(highest > 0, highest, 1)
+
+
+def _layer(network, layer):
+    if isinstance(layer, nn.Module):
+        if not any(module is layer for module in network.modules()):
+            raise ValueError(f"layer must be a module of the network, got {layer!r}")
+        return layer
+    if isinstance(layer, str):
+        known = dict(network.named_modules())
+        if layer not in known:
+            raise ValueError(f"layer {layer!r} is no module of this {type(network).__name__}")
+        return known[layer]
+    if layer is not None:
+        raise ValueError(f"layer must be a module, its path or None, got {layer!r}")
+    if isinstance(getattr(network, "stages", None), nn.Sequential):
+        return network.stages[-1]
+    for name in ("layer4", "features"):
+        if isinstance(getattr(network, name, None), nn.Module):
+            return getattr(network, name)
+    raise ValueError(
+        f"layer must be given for a {type(network).__name__}: it has no stages, layer4 or features "
+        "(for a vision transformer, see attention.rollout)"
+    )

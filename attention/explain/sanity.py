@@ -1,0 +1,69 @@
+"""Sanity checks: do maps change with the network, and do they agree with each other?"""
+
+import copy
+
+import numpy as np
+import scipy.stats
+import torch
+from torch import nn
+
+from attention.explain.checks import expect_relevance
+
+
+def rank_correlation(first, second):
+    """Spearman's rank correlation of two maps, for each image: (N, H, W) twice → (N,).
+
+    An image with a constant map has none: nan.
+    """
+    expect_relevance(first)
+    expect_relevance(second)
+    if first.shape != second.shape:
+        raise ValueError(
+            f"both maps must have one shape, got {tuple(first.shape)} and {tuple(second.shape)}"
+        )
+    ranks = [
+        scipy.stats.rankdata(maps.flatten(1).cpu().numpy(), axis=1) for maps in (first, second)
+    ]
+    a, b = (r - r.mean(1, keepdims=True) for r in ranks)
+    with np.errstate(invalid="ignore"):
+        return (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
+
+
+def mean_interval(values, confidence=0.95, seed=0):
+    """(mean, low, high) of values over images, by the bootstrap; nan are left out.
+
+    The interval says what another sample of images would give, not another training.
+    """
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    if len(values) < 2:
+        raise ValueError(f"values must hold at least 2 numbers, got {len(values)}")
+    if np.ptp(values) == 0:
+        return float(values[0]), float(values[0]), float(values[0])
+    found = scipy.stats.bootstrap(
+        (values,), np.mean, confidence_level=confidence, method="percentile", n_resamples=2000,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval  # fmt: skip
+    return float(values.mean()), float(found.low), float(found.high)
+
+
+def randomised(network, seed=0):
+    """Yield (path, network) while the layers lose what they learned, from the output to the input.
+
+    Each layer with weights is set to fresh initial values, last first, and stays so: the cascading
+    randomisation of Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, section 3. The
+    network itself is left alone: what is yielded is one copy, changed in place.
+    """
+    network = copy.deepcopy(network)
+    layers = [
+        (path, module) for path, module in network.named_modules()
+        if any(p.requires_grad for p in module.parameters(recurse=False))
+        and hasattr(module, "reset_parameters")
+    ]  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for path, module in reversed(layers):
+            module.reset_parameters()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.reset_running_stats()
+            yield path, network
