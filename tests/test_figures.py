@@ -93,10 +93,10 @@ def test_queries_are_drawn_on_a_fixed_logarithmic_scale_around_an_even_share():
     assert [image.get_clim() for image in drawn] == [(1 / 8, 8)] * 4
     assert all(image.norm(1.0) == pytest.approx(0.5) for image in drawn)
     assert any("1 = uniform" in axis.get_ylabel() for axis in figure.axes)
-    # the square stands on column 2, row 1 of the map, and on the pixels that it covers
-    patches = [patch for axis in figure.axes for patch in axis.patches]
-    corners = {patch.get_xy() for patch in patches if isinstance(patch, Rectangle)}
-    assert {(1.5, 0.5), (3.5, 1.5)} <= corners
+    # each picture is 1 wide; the square covers column 2, row 1 of 4, on the image and on its map
+    squares = [p for axis in figure.axes for p in axis.patches if isinstance(p, Rectangle)]
+    corners = {p.get_xy() for p in squares if p.get_width() == 1 / 4}
+    assert {(0.5, 0.25), (0.5, 1.1 + 0.25)} <= corners
 
 
 def test_patches_come_row_by_row():
