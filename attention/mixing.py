@@ -57,7 +57,7 @@ class SelfAttention(MultiHead):
         rows = torch.einsum("nhyxd,yzd->nhyxz", grid, self.offsets(self.rows, height))
         columns = torch.einsum("nhyxd,xzd->nhyxz", grid, self.offsets(self.columns, width))
         query = torch.cat([grid, rows, columns], -1).flatten(2, 3)
-        row, column = torch.eye(height).to(key), torch.eye(width).to(key)
+        row, column = (torch.eye(side).to(key) for side in size)
         own = torch.cat([row.repeat_interleave(width, 0), column.repeat(height, 1)], 1)
         key = torch.cat([key, own.expand(*key.shape[:2], -1, -1)], -1)
         return as_maps(self.merge(attend(query, key, value, self.weights, size, self.scale)), size)

@@ -65,8 +65,10 @@ def attend(query, key, value, weights, size, scale):
     """
     if weights.watched:
         return weights(scale * query @ key.transpose(-2, -1), size) @ value
-    # zeros behind the vectors change no product, and the kernel wants one width for all three
-    width, wanted = max(query.shape[-1], value.shape[-1]), value.shape[-1]
+    # zeros behind the vectors change no product; the kernels want one width for all three, and on a
+    # GPU a multiple of 8, or the slow way is taken, which makes the weights
+    wanted = value.shape[-1]
+    width = -(-max(query.shape[-1], wanted) // 8) * 8
     query, key, value = (
         F.pad(t, (0, width - t.shape[-1])) if t.shape[-1] < width else t
         for t in (query, key, value)
