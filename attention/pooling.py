@@ -1,4 +1,4 @@
-"""Attention pooling: from a feature map to one vector, in place of the global average.
+"""Attention pooling: from a feature map to one vector, in place of the global average or maximum.
 
 `POOLINGS` maps a name to a class. Each takes (N, C, H, W) and gives (N, C, 1, 1), for any H and W;
 `attention.insert(network, "additive_pool")` puts it where the network's own global pooling stood.
@@ -8,8 +8,22 @@ import torch
 from torch import nn
 
 from attention.checks import at_least_one, expect_maps
-from attention.gates import ChannelMLP, Rescale
+from attention.gates import ChannelMLP, Rescale, avg_over_positions
 from attention.positions import Additive, MultiHead, tokens
+
+
+class AveragePool(nn.Module):
+    """The mean over positions, without attention: what attention pooling has to beat."""
+
+    at = "pool"
+
+    def __init__(self, channels):
+        super().__init__()
+        self.channels = at_least_one("channels", channels)
+
+    def forward(self, x):
+        expect_maps(x, self.channels)
+        return avg_over_positions(x)[:, :, None, None]
 
 
 class QueryPool(nn.Module):
@@ -80,6 +94,7 @@ class FeatureGate(nn.Sequential):
 
 
 POOLINGS = {
+    "average_pool": AveragePool,
     "additive_pool": AdditivePool,
     "dot_pool": DotProductPool,
     "multihead_pool": MultiHeadPool,

@@ -101,7 +101,7 @@ def expected_maps(block):
 
 
 def test_every_block_and_pooling_is_told_apart_here():
-    assert set(EXPECTED) == {*BLOCKS, *POOLINGS}
+    assert set(EXPECTED) == {*BLOCKS, *POOLINGS} - {"average_pool"}  # which has no map
 
 
 @pytest.mark.parametrize("block", EXPECTED)

@@ -135,7 +135,12 @@ def test_a_pooling_does_not_mind_the_order_of_positions(name):
     torch.testing.assert_close(pooling(shuffled), pooling(x), **EXACT)
 
 
-@every_pooling
+def test_the_average_is_the_mean_over_positions():
+    x = torch.randn(3, 8, 5, 2)
+    torch.testing.assert_close(POOLINGS["average_pool"](8)(x), x.mean((2, 3), keepdim=True))
+
+
+@pytest.mark.parametrize("name", [name for name in POOLINGS if name != "average_pool"])
 def test_capturing_a_pooling_changes_neither_output_nor_gradients(name):
     pooling = randomise(POOLINGS[name](8)).double()
 
@@ -199,8 +204,9 @@ def test_a_pooling_takes_the_place_of_the_networks_own(name, pooling):
     assert after == others
     [placement] = network.placements
     assert (placement.block, placement.path, placement.channels) == (pooling, slot, channels)
-    assert placement.parameters == parameters(network) - before == parameters(new) > 0
-    assert {p.device for p in new.parameters()} == {next(network.parameters()).device}
+    assert placement.parameters == parameters(network) - before == parameters(new)
+    assert (placement.parameters > 0) == (pooling != "average_pool")
+    assert {p.device for p in new.parameters()} <= {next(network.parameters()).device}
     assert f"{parameters(network) - before:+,} parameters" in report(network)
 
 
