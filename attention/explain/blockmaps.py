@@ -48,6 +48,8 @@ def relevance(network, images, path):
         finally:
             handle.remove()
     one = captured[path]
+    if len(one.maps) != 1:
+        raise ValueError(f"{path!r} must give one map a pass; this network calls it otherwise")
     if one.kind == SPATIAL:
         maps, how = one.cat()[:, 0], "the spatial gate itself"
     elif one.kind == BOTH:
@@ -60,7 +62,7 @@ def relevance(network, images, path):
     elif one.kind == POSITIONS:
         weights = one.over_image().mean(1)  # (N, Q, h, w)
         height, width = one.size
-        if weights.shape[1] == height * width + 1:
+        if _has_class_token(one):
             maps, how = weights[:, 0], "weights from the class token, mean over heads"
         else:
             maps, how = (
@@ -76,12 +78,20 @@ def _rollout(network, images):
     with torch.no_grad(), capture(network) as captured:
         network(images)
     layers = list(captured.values())
-    if any(one.kind != POSITIONS or one.maps[0].shape[2] != one.maps[0].shape[3] for one in layers):
-        raise ValueError("rollout needs a network whose attention is self-attention in every layer")
+    if any(one.kind != POSITIONS or not _has_class_token(one) for one in layers):
+        raise ValueError(
+            "rollout needs a network whose attention is self-attention in every layer, with a "
+            "class token"
+        )
     height, width = layers[0].size
     from_class = rollout([one.cat() for one in layers])[:, 0, -height * width :]
     maps = from_class.unflatten(1, (height, width))
     return Relevance(_enlarge(maps, images), "attention rollout, the class token's row")
+
+
+def _has_class_token(one):
+    height, width = one.size
+    return all(maps.shape[2:] == 2 * (height * width + 1,) for maps in one.maps)
 
 
 def _enlarge(maps, images):

@@ -36,7 +36,8 @@ def replaced(network, path, way, mean=None, seed=0):
             return mean.to(output).expand_as(output)
         if way == "ones":
             return torch.ones_like(output)
-        return output[torch.randperm(len(output), generator=generator)]
+        ring = torch.randperm(len(output), generator=generator)  # each takes the map of the next
+        return output[ring.roll(-1)[ring.argsort()]]
 
     handle = module.register_forward_hook(instead)
     try:

@@ -25,7 +25,13 @@ def grad_cam(network, images, target=None, layer=None):
     expect_eval(network)
     layer = _layer(network, layer)
     kept = []
-    handle = layer.register_forward_hook(lambda module, inputs, output: kept.append(output))
+
+    def keep(module, inputs, output):
+        kept.append(output)
+        # what comes next may change its input in place (torchvision's ReLUs): it gets a copy
+        return output.clone() if isinstance(output, torch.Tensor) else output
+
+    handle = layer.register_forward_hook(keep)
     try:
         with torch.enable_grad():  # from the images on, also where all weights are frozen
             logits = network(images.detach().requires_grad_())

@@ -60,10 +60,10 @@ def randomised(network, seed=0):
         if any(p.requires_grad for p in module.parameters(recurse=False))
         and hasattr(module, "reset_parameters")
     ]  # fmt: skip
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        for path, module in reversed(layers):
+    for number, (path, module) in enumerate(reversed(layers)):
+        with torch.random.fork_rng():  # closed before the yield: the caller's numbers stay his own
+            torch.manual_seed(1000 * seed + number)
             module.reset_parameters()
-            if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                module.reset_running_stats()
-            yield path, network
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.reset_running_stats()
+        yield path, network
