@@ -27,7 +27,7 @@ def localisation(maps, masks):
         )
     if (maps < 0).any():
         raise ValueError(f"maps must be at least 0, got {float(maps.min()):.3g}")
-    maps, masks = maps.flatten(1).double(), masks.flatten(1).bool()
+    maps, masks = maps.cpu().flatten(1).double(), masks.cpu().flatten(1).bool()
     size = masks.sum(1)
     if (size == 0).any():
         raise ValueError(f"masks must each hold an object; {int((size == 0).sum())} are empty")

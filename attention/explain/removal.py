@@ -117,7 +117,7 @@ def impute(images, taken, seed=0, noise=0.01, sweeps=10):
     those outside the image left out: one linear equation a pixel. The paper solves them exactly;
     here, from a coarse solution to a fine one, each taken to twice the size and swept over `sweeps`
     times, every pixel becoming its neighbours' mean: all images at once. On 32×32 pixels that is
-    within a tenth of the image's standard deviation of the exact solution, holes of any size.
+    within a tenth of the image's standard deviation of the exact solution, as a root mean square.
     """
     kernel = torch.tensor([[1.0, 2, 1], [2, 0, 2], [1, 2, 1]]).to(images) / 12
     kernel = kernel.expand(images.shape[1], 1, 3, 3)
