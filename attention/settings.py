@@ -20,7 +20,7 @@ PROFILES = {
 }
 
 # The setting in which many networks are compared. On a CPU each is a quarter as wide as alone, and
-# learns for three epochs: minutes for each, and the differences that are left are small ones.
+# learns for three epochs, so that each takes minutes.
 COMPARISON = {
     "smoke": {"epochs": 1, "width": {"fast": 16, "vit": 32, "convvit": 32}},
     "quick": {"epochs": 3, "width": {"fast": 16, "vit": 64, "convvit": 64}},
