@@ -84,8 +84,10 @@ def report(network):
     placements = getattr(network, "placements", [])
     if not placements:
         return "no attention blocks inserted"
+    width = max(10, *(len(p.block) for p in placements))
     lines = [
-        f"{p.block:14} {p.path:28} {p.channels:5} channels {p.parameters:+9,}" for p in placements
+        f"{p.block:{width}} {p.path:28} {p.channels:5} channels {p.parameters:+9,}"
+        for p in placements
     ]
     added, total = sum(p.parameters for p in placements), parameters(network)
     share = 100 * added / (total - added)

@@ -68,7 +68,9 @@ def attend(query, key, value, weights, size, scale):
     # zeros behind the vectors change no product; the kernels want one width for all three, and on a
     # GPU a multiple of 8, or the slow way is taken, which makes the weights
     wanted = value.shape[-1]
-    width = -(-max(query.shape[-1], wanted) // 8) * 8
+    width = max(query.shape[-1], wanted)
+    if query.is_cuda:
+        width = -(-width // 8) * 8
     query, key, value = (
         F.pad(t, (0, width - t.shape[-1])) if t.shape[-1] < width else t
         for t in (query, key, value)
