@@ -22,11 +22,10 @@ from tqdm.auto import tqdm
 
 from attention import machine
 from attention.batches import Batches
-from attention.blocks import BLOCKS
 from attention.counting import flops, parameters
 from attention.data import load
 from attention.files import replacing
-from attention.pooling import POOLINGS
+from attention.insertion import mechanisms
 from attention.settings import comparison, home
 from attention.trainer import Trainer
 from attention.training import Run
@@ -124,10 +123,10 @@ def four_blocks():
     return runs + [Run(block=name, options=official) for name in ("cbam", "bam")]
 
 
-def mechanisms():
+def compared():
     """The plain network, every block, every pooling and the transformers, as they are compared."""
     setting = comparison()
-    runs = [Run(**setting), *(Run(block=name, **setting) for name in {**BLOCKS, **POOLINGS})]
+    runs = [Run(**setting), *(Run(block=name, **setting) for name in mechanisms())]
     smaller = Run(block="local", options={"kernel_size": 3}, **setting)
     return [*runs, smaller, *(Run(**comparison(name)) for name in ("vit", "convvit"))]
 
@@ -144,7 +143,7 @@ def main():
         for name, value in trainer_overhead(load(), arguments.rounds).items():
             print(f"{name:10} {value:10.3f}")
     else:
-        runs = four_blocks() if arguments.what == "blocks" else mechanisms()
+        runs = four_blocks() if arguments.what == "blocks" else compared()
         table = costs(runs, rounds=arguments.rounds).rename_axis("name").reset_index()
         print(table.round(3).to_string(index=False))
         record = {

@@ -30,7 +30,8 @@ def divides(argument, value, whole):
 def one_of(argument, value, allowed):
     """Return `value`, one of the names `allowed`, or raise a ValueError that lists them."""
     if value not in allowed:
-        raise ValueError(f"{argument} must be one of {', '.join(allowed)}; got {value!r}")
+        names = ", ".join(map(str, allowed))
+        raise ValueError(f"{argument} must be one of {names}; got {value!r}")
     return value
 
 
@@ -38,3 +39,12 @@ def expect_maps(x, channels):
     """Raise a ValueError unless `x` is (N, channels, H, W)."""
     if x.ndim != 4 or x.shape[1] != channels:
         raise ValueError(f"expected feature maps (N, {channels}, H, W), got {tuple(x.shape)}")
+
+
+def expect_batch(x):
+    """Raise a ValueError when `x` is one image: a norm over the batch has nothing to compare."""
+    if len(x) == 1:
+        raise ValueError(
+            "this block normalises over the batch: in training mode it needs a batch of at least 2 "
+            "images, got 1 (call .eval() to use it on one image)"
+        )

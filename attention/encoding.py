@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from attention.checks import at_least_one, expect_maps
+from attention.checks import at_least_one, expect_batch, expect_maps
 from attention.gates import CHANNEL, CODEWORDS, Map
 from attention.positions import tokens
 
@@ -49,11 +49,8 @@ class ContextEncoding(nn.Module):
 
     def forward(self, x):
         expect_maps(x, self.channels)
-        if self.training and len(x) == 1:
-            raise ValueError(
-                "this block normalises over the batch: in training mode it needs a batch of at "
-                "least 2 images, got 1 (call .eval() to use it on one image)"
-            )
+        if self.training:
+            expect_batch(x)
         # in the weights' precision: in bfloat16 the squares would lose the differences
         with torch.autocast(x.device.type, enabled=False):
             encoded = self.encode(tokens(x).to(self.codewords.dtype), x.shape[2:])

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attention.checks import at_least_one, expect_maps, odd, one_of
+from attention.checks import at_least_one, expect_batch, expect_maps, odd, one_of
 
 CHANNEL, SPATIAL, BOTH = "channel", "spatial", "both"
 POSITIONS, CODEWORDS = "positions", "codewords"  # maps of the mechanisms that are no gates
@@ -84,11 +84,8 @@ class ChannelMLP(nn.Module):
 
     def forward(self, x):
         expect_maps(x, self.channels)
-        if self.normalised and self.training and len(x) == 1:
-            raise ValueError(
-                "this block normalises one value a channel over the batch: in training mode it "
-                "needs a batch of at least 2 images, got 1 (call .eval() to use it on one image)"
-            )
+        if self.normalised and self.training:
+            expect_batch(x)
         logits = sum(self.mlp(pool(x)) for pool in self.pools)
         return logits[:, :, None, None]
 

@@ -27,6 +27,11 @@ class Placement:
     parameters: int
 
 
+def mechanisms():
+    """{name: class} of all that can be inserted by name; notebooks may add to either table."""
+    return BLOCKS | POOLINGS
+
+
 def insert(network, block, at=None, stages=None, **options):
     """Put an attention block, or attention pooling, into a residual network; return the network.
 
@@ -43,8 +48,7 @@ def insert(network, block, at=None, stages=None, **options):
     Raises ValueError for an unknown block, place or stage, and for a network that it does not
     know; then the network is as it was.
     """
-    known = BLOCKS | POOLINGS
-    make = known[one_of("block", block, known)] if isinstance(block, str) else block
+    make = mechanisms()[one_of("block", block, mechanisms())] if isinstance(block, str) else block
     if isinstance(make, nn.Module) or not callable(make):
         raise ValueError(f"block must be a name or a callable channels → module, got {block!r}")
     home = getattr(make, "at", None)

@@ -85,12 +85,7 @@ class FeatureGate(nn.Sequential):
     at = "pool"
 
     def __init__(self, channels, reduction=16):
-        super().__init__(nn.AdaptiveAvgPool2d(1), Rescale(ChannelMLP(channels, reduction)))
-        self.channels = channels
-
-    def forward(self, x):
-        expect_maps(x, self.channels)
-        return super().forward(x)
+        super().__init__(AveragePool(channels), Rescale(ChannelMLP(channels, reduction)))
 
 
 POOLINGS = {

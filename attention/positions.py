@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attention.checks import at_least_one, divides, expect_maps
+from attention.checks import at_least_one, divides, expect_maps, one_of
 from attention.gates import POSITIONS, SPATIAL, Map
 
 
@@ -42,7 +42,8 @@ class PositionWeights(Map):
 
     def __init__(self, normalise="softmax", window=None):
         super().__init__()
-        self.normalise, self.window = normalise, window
+        self.normalise = one_of("normalise", normalise, ("softmax", "count"))
+        self.window = window
 
     def forward(self, logits, size):
         return logits.softmax(-1) if self.normalise == "softmax" else logits / logits.shape[-1]

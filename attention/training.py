@@ -18,14 +18,12 @@ from tqdm.auto import tqdm
 
 from attention import machine
 from attention.batches import Batches, normalise
-from attention.blocks import BLOCKS
 from attention.checks import at_least, at_least_one, one_of
 from attention.counting import flops, parameters
 from attention.data import load
 from attention.files import replacing, save_tensors
-from attention.insertion import insert
+from attention.insertion import insert, mechanisms
 from attention.networks import NETWORKS, whiten
-from attention.pooling import POOLINGS
 from attention.records import read_record
 from attention.settings import PROFILES, home, profile, recipe
 from attention.trainer import Trainer, evaluate
@@ -78,7 +76,7 @@ class Run:
     def __post_init__(self):
         one_of("network", self.network, NETWORKS)
         if self.block is not None:
-            one_of("block", self.block, BLOCKS | POOLINGS)
+            one_of("block", self.block, mechanisms())
         for name, value in (recipe(self.network) | PROFILES[profile()]).items():
             if getattr(self, name) is None:
                 object.__setattr__(self, name, value)
@@ -123,7 +121,7 @@ class Run:
         """A name for files: readable words, and a digest of the run, the data and the layers."""
         layers = {k: tuple(v.shape) for k, v in self.build(len(data.classes)).state_dict().items()}
         source = None
-        block = (BLOCKS | POOLINGS).get(self.block)
+        block = mechanisms().get(self.block)
         if block and not block.__module__.startswith("attention."):
             source = _source(block)  # a block from a notebook cell
         run = dataclasses.asdict(self)
@@ -156,7 +154,7 @@ def fit(run, data=None, device=None, precision=None, progress=True):
     there.
     """
     data = data or load()
-    place = _Files(run, data)
+    place = Files(run, data)
     if place.record.exists():
         return read_record(place.record)
     return _train(run, data, place, device, precision, progress)
@@ -169,7 +167,7 @@ def trained(run, data=None, device=None, precision=None, progress=True):
     the weights are trained again beside it.
     """
     data = data or load()
-    place = _Files(run, data)
+    place = Files(run, data)
     if not place.weights.exists():
         _train(run, data, place, device, precision, progress)
     network = run.build(len(data.classes))
@@ -177,7 +175,7 @@ def trained(run, data=None, device=None, precision=None, progress=True):
     return network.to(device or machine.default_device()).eval()
 
 
-class _Files:
+class Files:
     """Where a run's files lie."""
 
     def __init__(self, run, data):
@@ -185,6 +183,7 @@ class _Files:
         self.record = folder / "runs" / data.name / f"{key}.json"
         self.weights = folder / "weights" / data.name / f"{key}.pt"
         self.checkpoint = folder / "checkpoints" / data.name / f"{key}.pt"
+        self.lock = folder / "locks" / data.name / f"{key}.lock"
 
 
 def _train(run, data, place, device, precision, progress):
@@ -204,7 +203,7 @@ def _train(run, data, place, device, precision, progress):
     trainer.sessions.append({"from_epoch": len(trainer.history) + 1, "hardware": here["hardware"]})
     bar = tqdm(
         total=trainer.steps, initial=trainer.step, desc=f"{run.name}, seed {run.seed}",
-        unit="batch", disable=not progress,
+        unit="batch", disable=not progress, leave=None,
     )  # fmt: skip
     with bar:
         for epoch in range(len(trainer.history), run.epochs):

@@ -55,6 +55,7 @@ EXPECTED = {
     "se": {"gate": channel},
     "eca": {"gate": channel},
     "encoding": {"gate": channel, "score.assignment": shares},
+    "hybrid": {"0.gate": both},
     "sse": {"gate": spatial},
     "spatial": {"gate": spatial},
     "qkv": {"gate": spatial, "score.weights": pairs(1)},

@@ -65,10 +65,7 @@ def relevance(network, images, path):
         if _has_class_token(one):
             maps, how = weights[:, 0], "weights from the class token, mean over heads"
         else:
-            maps, how = (
-                weights.mean(1),
-                "weights that a position gets, mean over heads and queries",
-            )
+            maps, how = weights.mean(1), "what a position gets, mean over heads and queries"
     else:
         raise ValueError(f"a map of kind {CODEWORDS!r} says nothing about which positions matter")
     return Relevance(_enlarge(maps, images), how)

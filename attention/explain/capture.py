@@ -42,9 +42,8 @@ class Captured:
             return weights[..., -height * width :].unflatten(-1, (height, width))
         weights = weights.unflatten(-1, (k, k)).unflatten(2, (height, width))
         reach = k // 2
-        canvas = weights.new_zeros(
-            *weights.shape[:4], height + 2 * reach, width + 2 * reach
-        )  # with a margin, for the parts of windows that lie outside
+        # with a margin, for the parts of windows that lie outside
+        canvas = weights.new_zeros(*weights.shape[:4], height + 2 * reach, width + 2 * reach)
         for y in range(height):
             for x in range(width):
                 canvas[:, :, y, x, y : y + k, x : x + k] = weights[:, :, y, x]
@@ -71,9 +70,9 @@ def rollout(layers):
             "rollout needs the weights of self-attention, as many queries as positions; got "
             f"{tuple(layers[0].shape)}"
         )
-    total = torch.eye(layers[0].shape[2]).to(layers[0])
+    total = shortcut = torch.eye(layers[0].shape[2]).to(layers[0])
     for weights in layers:
-        total = (0.5 * weights.mean(1) + 0.5 * torch.eye(len(total[-1])).to(weights)) @ total
+        total = 0.5 * (weights.mean(1) + shortcut) @ total
     return total
 
 
@@ -94,8 +93,8 @@ def capture(network, scores=False):
     Gives a dict {path of the module: `Captured`}. Maps are detached copies in float32; the output
     of the network does not change, and the hooks are off again after the block, whatever happened.
 
-    Raises ValueError when the network holds no gate, RuntimeError at the end of the block when no
-    map came (a network compiled in place never calls hooks that are added later).
+    Raises ValueError when the network holds no attention, RuntimeError at the end of the block when
+    no map came (a network compiled in place never calls hooks that are added later).
     """
     watched = {path: m for path, m in network.named_modules() if isinstance(m, Map)}
     if scores:

@@ -51,19 +51,34 @@ def randomised(network, seed=0):
     """Yield (path, network) while the layers lose what they learned, from the output to the input.
 
     Each layer with weights is set to fresh initial values, last first, and stays so: the cascading
-    randomisation of Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, section 3. The
-    network itself is left alone: what is yielded is one copy, changed in place.
+    randomisation of Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, section 3.
+    Parameters of a module that cannot reset itself (a class token, a table of positions) are
+    shuffled instead; what is not trained (the whitening filters) stays. The network itself is left
+    alone: what is yielded is one copy, changed in place.
     """
     network = copy.deepcopy(network)
     layers = [
         (path, module) for path, module in network.named_modules()
         if any(p.requires_grad for p in module.parameters(recurse=False))
-        and hasattr(module, "reset_parameters")
     ]  # fmt: skip
     for number, (path, module) in enumerate(reversed(layers)):
         with torch.random.fork_rng():  # closed before the yield: the caller's numbers stay his own
             torch.manual_seed(1000 * seed + number)
-            module.reset_parameters()
+            _forget(module)
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.reset_running_stats()
         yield path, network
+
+
+@torch.no_grad()
+def _forget(module):
+    """Give a module's own trainable parameters values that it did not learn."""
+    own = list(module.parameters(recurse=False))
+    fixed = [(p, p.clone()) for p in own if not p.requires_grad]
+    if hasattr(module, "reset_parameters"):
+        module.reset_parameters()
+    else:
+        for p in own:
+            p.copy_(p.flatten()[torch.randperm(p.numel())].view_as(p))
+    for p, before in fixed:
+        p.copy_(before)

@@ -8,6 +8,7 @@ from attention.settings import home, profile
 
 MAPS = "viridis"  # readable for the colour-blind, and in grey
 PALETTE = "colorblind"
+MARKERS = "osD^vPX*"
 
 
 def style():

@@ -1,8 +1,8 @@
 """Figures for the mechanisms that mix positions: growth, patches, maps of a query, time.
 
-Weights over positions add up to 1, so
-each is small where there are many. They are drawn times the number of positions: 1 is what an even
-share would be. The scale is fixed and logarithmic, and 1 is its middle.
+Weights over positions add up to 1, so each is small where there are many. They are drawn times the
+number of positions: 1 is what an even share would be. The scale is fixed and logarithmic, and 1 is
+its middle.
 """
 
 import matplotlib.pyplot as plt
@@ -11,10 +11,9 @@ import seaborn as sns
 from matplotlib.colors import LogNorm
 from matplotlib.patches import Rectangle
 
-from attention.figures.base import PALETTE, as_picture
+from attention.figures.base import MARKERS, PALETTE, as_picture
 
 SHARES = "PuOr_r"  # two-sided: purple below an even share, orange above; for the colour-blind too
-MARKERS = "osD^vPX*"
 
 
 def scaling(tables, xlabel, titles, guides=None):

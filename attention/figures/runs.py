@@ -6,7 +6,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from attention.figures.base import PALETTE
+from attention.figures.base import MARKERS, PALETTE
 
 
 def curves(records):
@@ -14,11 +14,13 @@ def curves(records):
     figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), width_ratios=(2, 2, 1.3))
     names = [record["name"] for record in records]
     colours = dict(zip(names, sns.color_palette(PALETTE, len(names)), strict=True))
-    markers = "osD^vPX*"
     for number, record in enumerate(records):
         history = pd.DataFrame(record["result"]["history"])
         look = dict(
-            color=colours[record["name"]], marker=markers[number % 8], ms=5, label=record["name"]
+            color=colours[record["name"]],
+            marker=MARKERS[number % len(MARKERS)],
+            ms=5,
+            label=record["name"],
         )
         axes[0].plot(history.epoch, history.train_loss, **look)
         axes[1].plot(history.epoch, history.train_accuracy, **look)
