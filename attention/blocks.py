@@ -22,6 +22,7 @@ from attention.gates import (
     SpatialConv,
     Sum,
 )
+from attention.hybrid import Hybrid
 from attention.local import LocalAttention
 from attention.mixing import GlobalContext, NonLocal, SelfAttention
 from attention.positions import PositionDotProduct
@@ -188,6 +189,7 @@ BLOCKS = {
     # gates on both
     "cbam": CBAM,
     "bam": BAM,
+    "hybrid": Hybrid,
     # mixing of positions
     "nonlocal": NonLocal,
     "context": GlobalContext,

@@ -1,0 +1,116 @@
+"""A hybrid: one block for every point of the space that the scores span.
+
+Which score for channels, which for positions, how the two combine, what pools before the channel
+score, what mixes positions first: `SPACE` names the choices, `Hybrid` puts them together.
+"""
+
+from torch import nn
+
+from attention.checks import one_of
+from attention.encoding import ContextEncoding
+from attention.gates import (
+    ChannelConv,
+    ChannelMLP,
+    DilatedConvs,
+    PositionConv,
+    Product,
+    Rescale,
+    SpatialConv,
+    Sum,
+)
+from attention.mixing import GlobalContext, NonLocal
+from attention.pooling import AdditivePool, DotProductPool
+from attention.positions import PositionDotProduct
+
+SPACE = {
+    "channel": {
+        "mlp": ChannelMLP,  # SE; the next line CBAM
+        "mlp avg+max": lambda channels: ChannelMLP(channels, bias=False, pools=("avg", "max")),
+        "conv": lambda channels: ChannelConv(channels, 3),  # ECA
+        "encoding": ContextEncoding,  # EncNet
+        None: None,
+    },
+    "spatial": {
+        "conv": SpatialConv,  # CBAM
+        "position": PositionConv,  # sSE
+        "dilated": DilatedConvs,  # BAM
+        "dot product": PositionDotProduct,  # qkv
+        None: None,
+    },
+    "combine": ("channel first", "spatial first", "parallel", "sum", "product"),
+    "pool": {None: None, "additive": AdditivePool, "dot product": DotProductPool},
+    "mixing": {None: None, "context": GlobalContext, "nonlocal": NonLocal},
+    "residual": (False, True),
+}
+
+
+class Parallel(nn.Module):
+    """½ (first(x) + second(x)): two gates side by side, neither sees what the other did.
+
+    As sSE and cSE are added in "Concurrent Spatial and Channel 'Squeeze & Excitation'" (Roy et al.
+    2018), but halved, so that two open gates give x.
+    """
+
+    def __init__(self, first, second):
+        super().__init__()
+        self.first, self.second = first, second
+
+    def forward(self, x):
+        return (self.first(x) + self.second(x)) / 2
+
+
+class Hybrid(nn.Sequential):
+    """A channel score and a spatial score, combined; the names are those in `SPACE`.
+
+    channel, spatial: the two scores; None leaves one out, not both.
+    combine: "channel first" or "spatial first": two gates, one after the other (CBAM);
+        "parallel": ½ (x · channel map + x · spatial map); "sum" or "product": of both scores under
+        one gate (BAM).
+    pool: what stands in place of the average over positions in front of the channel score.
+    mixing: what mixes positions before the gates.
+    residual: x · (1 + map) in place of x · map.
+
+    (N, C, H, W) → the same shape.
+    """
+
+    at = "residual"
+
+    def __init__(
+        self, channels, channel="conv", spatial="conv", combine="sum", pool=None, mixing=None,
+        residual=False,
+    ):  # fmt: skip
+        chosen = {"channel": channel, "spatial": spatial, "combine": combine, "pool": pool,
+                  "mixing": mixing, "residual": residual}  # fmt: skip
+        for name, value in chosen.items():
+            one_of(name, value, SPACE[name])
+        if channel is None and spatial is None:
+            raise ValueError("channel and spatial must not both be None: that is no gate")
+        if channel is None and pool is not None:
+            raise ValueError(f"pool goes before a channel score, got pool={pool!r} without one")
+        scores = {}
+        if channel is not None:
+            score = SPACE["channel"][channel](channels)
+            scores["channel"] = score if pool is None else Pooled(SPACE["pool"][pool], score)
+        if spatial is not None:
+            scores["spatial"] = SPACE["spatial"][spatial](channels)
+        layers = [] if mixing is None else [SPACE["mixing"][mixing](channels)]
+        super().__init__(*layers, *_gates(scores, combine, residual))
+
+
+class Pooled(nn.Sequential):
+    """A channel score that sees each channel pooled by attention, (N, C, 1, 1), not averaged."""
+
+    def __init__(self, pool, score):
+        super().__init__(pool(score.channels), score)
+        self.kind = score.kind
+
+
+def _gates(scores, combine, residual):
+    """The modules that apply one or two scores, in the order in which x passes them."""
+    if len(scores) == 2 and combine in ("sum", "product"):
+        joint = Sum if combine == "sum" else Product
+        return [Rescale(joint(**scores), residual)]
+    gates = [Rescale(score, residual) for score in scores.values()]
+    if combine == "spatial first":
+        gates.reverse()
+    return [Parallel(*gates)] if len(gates) == 2 and combine == "parallel" else gates

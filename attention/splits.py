@@ -1,0 +1,46 @@
+"""Datasets made from a dataset: one to choose by, and one with nothing to learn."""
+
+import torch
+
+from attention.checks import at_least
+from attention.data import DataError, Dataset, Split
+
+
+def held_out(data, share=0.1, seed=0):
+    """A dataset whose test images are training images of `data`, held out: for every choice.
+
+    share: of each class, rounded, at least one image. The same seed holds out the same images.
+
+    The result is called `<name>-validation`, so its records lie apart from those of `data`, whose
+    test images are in neither part.
+    """
+    if not 0 < share < 1:
+        raise DataError(f"share must be a fraction between 0 and 1, got {share}")
+    labels = data.train.labels
+    order = torch.randperm(len(labels), generator=_generator(seed))
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    for label in labels.unique():
+        members = order[labels[order] == label]
+        if len(members) < 2:
+            raise DataError(
+                f"every class needs 2 training images, {data.classes[label]!r} has {len(members)}"
+            )
+        held[members[: min(max(1, round(share * len(members))), len(members) - 1)]] = True
+    parts = data.train.take(~held), data.train.take(held)
+    return Dataset(f"{data.name}-validation", *parts, data.classes)
+
+
+def random_labels(data, seed=0):
+    """The same images, the labels of the training images shuffled: there is nothing to learn.
+
+    A network can still learn them by heart (Zhang et al., "Understanding deep learning requires
+    rethinking generalization", 2017). Called `<name>-random-labels`; the test images are unchanged.
+    """
+    train = data.train
+    order = torch.randperm(len(train), generator=_generator(seed))
+    shuffled = Split(train.images, train.labels[order], train.masks)
+    return Dataset(f"{data.name}-random-labels", shuffled, data.test, data.classes)
+
+
+def _generator(seed):
+    return torch.Generator().manual_seed(at_least(0, "seed", seed))

@@ -1,0 +1,115 @@
+"""What a study trains: the lists of runs, their order, and what a choice may look at."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from attention import grids
+from attention.blocks import BLOCKS
+from attention.data import Dataset, Split
+from attention.hybrid import SPACE, Hybrid
+from attention.insertion import mechanisms
+from attention.splits import held_out
+
+
+@pytest.fixture(autouse=True)
+def somewhere(monkeypatch, tmp_path):
+    monkeypatch.setenv("ATTENTION_HOME", str(tmp_path))
+    monkeypatch.setenv("ATTENTION_PROFILE", "smoke")
+    monkeypatch.setenv("ATTENTION_DATA", "shapes10")
+
+
+def pictures(count=40):
+    images = torch.randint(256, (count, 3, 32, 32), dtype=torch.uint8)
+    split = Split(images, torch.arange(count) % 10)
+    return Dataset("pictures", split, split, tuple("abcdefghij"))
+
+
+@pytest.mark.parametrize("name", grids.GRIDS)
+def test_one_seed_of_everything_comes_before_the_next(name):
+    runs = grids.GRIDS[name].runs(3)
+    seeds = [run.seed for run in runs]
+    assert seeds == sorted(seeds) and runs[0].block is None
+    assert len({str(run) for run in runs}) == len(runs)
+    assert len({(run.name, run.seed) for run in runs}) == len(runs)  # tables tell them apart
+    assert len(grids.GRIDS[name].runs()) >= len(grids.GRIDS[name].runs(1))
+
+
+def test_the_comparison_has_every_mechanism_and_wider_networks():
+    runs = grids.comparison(1)
+    assert {run.block for run in runs} == {None, *mechanisms()}
+    assert {run.network for run in runs} == {"fast", "vit", "convvit"}
+    assert len({run.width for run in runs if run.block is None and run.network == "fast"}) == 3
+    largest = max(sum(p.numel() for p in run.build(10).parameters()) for run in grids.wider())
+    blocks = [run for run in runs if run.block in BLOCKS]
+    counts = [sum(p.numel() for p in run.build(10).parameters()) for run in blocks]
+    assert sum(count <= largest for count in counts) >= len(counts) - 2
+
+
+def test_choices_and_the_comparison_share_neither_seeds_nor_images():
+    data = pictures()
+    seeds = {name: {run.seed for run in grid.runs(5)} for name, grid in grids.GRIDS.items()}
+    assert not seeds["comparison"] & (seeds["search"] | seeds["ablations"])
+    for name in ("search", "ablations"):
+        seen = grids.GRIDS[name].data(data)
+        assert seen.name == "pictures-validation" and seen.test.labels.shape == (10,)
+    assert grids.GRIDS["comparison"].data(data) is data
+    assert grids.GRIDS["shapes"].data(data).test.masks is not None
+
+
+@pytest.mark.parametrize("question", grids.ABLATIONS)
+def test_every_ablation_changes_its_block_and_starts_with_the_published_one(question):
+    published, *others = grids.ABLATIONS[question]
+    runs = {one: grids.ablation(question, one) for one in (published, *others)}
+    assert runs[published].options == {} and runs[published].block in ("se", "eca", "cbam", "bam")
+    networks = {str(run.build(10)) for run in runs.values()}
+    # CBAM's order changes what is done, not what is there
+    assert len(networks) == len(runs) or question in ("CBAM: order", "CBAM: pools")
+    images = torch.randn(2, 3, 32, 32)
+    answers = []
+    for run in runs.values():
+        network = run.build(10).train()
+        answers.append(network(images))
+    different = [not torch.allclose(answers[0], answer) for answer in answers[1:]]
+    assert all(different)
+
+
+def test_candidates_are_drawn_from_the_space_and_each_is_another():
+    found = grids.candidates()
+    assert found == grids.candidates() and len(found) == 14
+    assert found == grids.candidates(20)[:14]
+    for number, (options, at) in enumerate(found):
+        assert set(options) == set(SPACE) and (options, at) not in found[:number]
+        Hybrid(16, **options)
+        parts = [options[name] for name in ("channel", "spatial", "mixing")]
+        assert sum(part is not None for part in parts) >= 2
+
+
+def test_only_the_best_of_a_search_are_trained_again():
+    data = held_out(pictures())
+    runs = grids.search(3, data)
+    first = [run for run in runs if run.block == "hybrid"]
+    assert len(first) == len(grids.candidates()) and {run.seed for run in runs} == {100}
+    folder = grids.home() / "data" / "runs" / data.name
+    folder.mkdir(parents=True)
+    for place, run in enumerate(first):
+        record = {
+            "name": run.name, "run": dataclasses.asdict(run), "dataset": {}, "cost": {},
+            "machine": {}, "result": {"test_accuracy": 50 + (7 * place) % 14},
+        }  # fmt: skip
+        (folder / f"{run.key(data)}.json").write_text(json.dumps(record))
+        if place < len(first) - 1:
+            assert {run.seed for run in grids.search(3, data)} == {100}
+    again = [run for run in grids.search(3, data) if run.seed == 101 and run.block == "hybrid"]
+    best = sorted(first, key=lambda run: -(50 + (7 * first.index(run)) % 14))[: grids.FINALISTS]
+    assert [run.options for run in again] == [run.options for run in best]
+    parents = [run.block for run in grids.search(3, data) if run.seed == 102]
+    assert parents[: 1 + len(grids.PARENTS)] == [None, *grids.PARENTS]
+
+
+def test_the_number_of_seeds_follows_the_profile(monkeypatch):
+    for profile, count in grids.SEEDS.items():
+        monkeypatch.setenv("ATTENTION_PROFILE", profile)
+        assert {run.seed for run in grids.comparison()} == set(range(count))
