@@ -26,6 +26,7 @@ from attention.counting import flops, parameters
 from attention.data import load
 from attention.files import replacing
 from attention.insertion import mechanisms
+from attention.memory import kept_for_backward
 from attention.settings import comparison, home
 from attention.trainer import Trainer
 from attention.training import Run
@@ -87,6 +88,37 @@ def costs(runs, size=(32, 32), classes=10, rounds=5, device=None, precision=None
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
+def inference(runs, size=(32, 32), classes=10, rounds=5, device=None, progress=True):
+    """What an answer costs, and what training holds: a frame with one row a run.
+
+    latency_ms: from one image to its logits, in eval mode, float32, the median over the rounds of
+    the mean of 20 calls; memory_mib: what the forward pass of one batch in training mode keeps for
+    the backward pass, in float32.
+    """
+    device = torch.device(device or machine.default_device())
+    networks = {run.name: run.build(classes).to(device).eval() for run in runs}
+    image = torch.randn(1, 3, *size, device=device).to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def answers(network):
+        for _ in range(20):
+            network(image)
+
+    functions = {name: lambda n=network: answers(n) for name, network in networks.items()}
+    times = in_turns(functions, rounds, device, progress)
+    few = torch.randn(16, 3, *size, device=device).to(memory_format=torch.channels_last)
+    rows = {}
+    for run in runs:
+        network = networks[run.name].train()
+        # what is kept grows in step with the images: two small batches give the large one
+        one, two = (kept_for_backward(lambda n=n, m=network: m(few[:n].clone())) for n in (8, 16))
+        rows[run.name] = {
+            "latency_ms": 1000 * statistics.median(times[run.name]) / 20,
+            "memory_mib": (one + (two - one) * (run.batch_size - 8) / 8) / 2**20,
+        }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def trainer_overhead(data, rounds=5, steps=8, device=None, precision=None, progress=True):
     """Images per second of `fit`'s loop and of the bare step, on the default network.
 
@@ -144,7 +176,8 @@ def main():
             print(f"{name:10} {value:10.3f}")
     else:
         runs = four_blocks() if arguments.what == "blocks" else compared()
-        table = costs(runs, rounds=arguments.rounds).rename_axis("name").reset_index()
+        table = costs(runs, rounds=arguments.rounds).join(inference(runs, rounds=arguments.rounds))
+        table = table.rename_axis("name").reset_index()
         print(table.round(3).to_string(index=False))
         record = {
             "machine": here, "rounds": arguments.rounds, "batch_size": runs[0].batch_size,

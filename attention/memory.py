@@ -1,4 +1,4 @@
-"""How large the tensors are that a computation makes on its way."""
+"""How much a computation holds on its way: its largest tensor, and what it keeps for later."""
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -32,3 +32,24 @@ def largest_tensor(function):
     with Largest() as watch:
         function()
     return watch.elements
+
+
+def kept_for_backward(function):
+    """Bytes that `function()` keeps for the backward pass: what training needs more memory for.
+
+    function: takes no argument and returns a tensor that a gradient can be taken of. Parameters
+    and buffers that were there before are counted too where the backward pass needs them; what
+    two operations keep both is counted once.
+    """
+    kept = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor  # and so its memory is not used again while others are counted
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        result = function()
+    total = sum(kept.values())
+    del result
+    return total

@@ -1,6 +1,10 @@
 """What the tests of the blocks compare with, and how."""
 
 import torch
+from torch import nn
+
+from attention.insertion import insert
+from attention.networks import fast_resnet
 
 EXACT = dict(rtol=1e-9, atol=1e-9)
 
@@ -25,6 +29,24 @@ def randomise(module):
             elif key.endswith("running_var"):
                 buffer.uniform_(0.5, 2)
     return module
+
+
+def network_with(block=None, **options):
+    """A small network whose blocks say something, in eval mode."""
+    network = fast_resnet(8)
+    nn.init.normal_(network.stem[0].weight, 0, 0.3)
+    if block is not None:
+        insert(network, block, **SMALL_OPTIONS.get(block, {}) | options)
+        for placement in network.placements:
+            for parameter in network.get_submodule(placement.path).parameters():
+                nn.init.normal_(parameter, 0.1, 0.5)
+    return network.eval()
+
+
+def hooks(network):
+    """How many hooks are on the network's modules."""
+    modules = list(network.modules())
+    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
 
 
 def gradients(output, inputs):

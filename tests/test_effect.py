@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from parity import randomise
+from parity import hooks, randomise
 from torch import nn
 
 from attention.blocks import SE
@@ -12,10 +12,6 @@ from attention.gates import BOTH, CHANNEL, POSITIONS, SPATIAL, Gate
 from attention.mixing import NonLocal, SelfAttention
 from attention.networks import fast_resnet
 from attention.pooling import MultiHeadPool
-
-
-def hooks(network):
-    return sum(len(module._forward_hooks) for module in network.modules())
 
 
 def gate_of(block, x):

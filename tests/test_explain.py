@@ -5,7 +5,7 @@ import contextlib
 import pytest
 import torch
 import torchvision
-from parity import SMALL_OPTIONS
+from parity import SMALL_OPTIONS, hooks
 from torch import nn
 
 from attention.blocks import BAM, BLOCKS, CBAM, SE
@@ -29,10 +29,6 @@ IMAGES = torch.linspace(-2, 2, 2 * 3 * 12 * 8).sin().mul(7).frac().view(2, 3, 12
 RESIDUAL = [f"stages.{stage}.0.attention" for stage in range(3)]
 STAGE = ["stages.0.1", "stages.1.1"]
 SIZES = {0: (12, 8), 1: (6, 4), 2: (3, 2)}  # of the maps after each stage
-
-
-def hooks(network):
-    return sum(len(module._forward_hooks) for module in network.modules())
 
 
 @contextlib.contextmanager

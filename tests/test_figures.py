@@ -12,7 +12,7 @@ from matplotlib.patches import Rectangle
 
 from attention import figures
 from attention.exercises import check
-from attention.memory import largest_tensor
+from attention.memory import kept_for_backward, largest_tensor
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +75,18 @@ def test_a_figure_names_its_data_and_is_written_as_png_pdf_and_table(tmp_path, m
 def test_an_exercise_says_how_the_answer_is_and_stops_nothing(capsys, answer, says):
     check(answer, lambda n: n - 3 == 0, "Try three.")
     assert says in capsys.readouterr().out
+
+
+def test_what_is_kept_for_the_backward_pass_is_counted_once():
+    layer, x = torch.nn.Linear(5, 7), torch.randn(3, 5)
+    # the layer keeps x (for its weight's gradient), ReLU its own result
+    assert kept_for_backward(lambda: layer(x).relu()) == 4 * (3 * 5 + 3 * 7)
+    y = torch.randn(3, 5, requires_grad=True)
+    assert kept_for_backward(lambda: y.exp()) == 4 * 3 * 5
+    assert kept_for_backward(lambda: y * y) == 4 * 3 * 5
+    assert kept_for_backward(lambda: layer(y)) == 4 * (3 * 5 + 7 * 5)
+    with torch.no_grad():
+        assert kept_for_backward(lambda: y * y) == 0
 
 
 def test_the_largest_tensor_of_a_computation_leaves_views_out():

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torchvision
 from captum.attr import LayerAttribution, LayerGradCam
-from parity import SMALL_OPTIONS
+from parity import SMALL_OPTIONS, hooks
 from torch import nn
 
 from attention.explain import grad_cam
@@ -30,11 +30,6 @@ def network_with(block=None, make=fast_resnet, **options):
 
 def pictures(count=3):
     return torch.randn(count, 3, 23, 19)
-
-
-def hooks(network):
-    modules = list(network.modules())
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
 
 
 def captum_map(network, images, target, layer):

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from parity import SMALL_OPTIONS
-from torch import nn
+from parity import hooks, network_with
 
 from attention.blocks import BLOCKS
 from attention.explain import Captured, capture, rollout
@@ -70,21 +69,6 @@ EXPECTED = {
     "multihead_pool": {"attend.weights": one_query(4)},
     "feature_gate": {"1.gate": channel},
 }
-
-
-def network_with(block):
-    """A small network with this block, whose maps say something."""
-    network = fast_resnet(8)
-    nn.init.normal_(network.stem[0].weight, 0, 0.3)
-    insert(network, block, **SMALL_OPTIONS.get(block, {}))
-    for placement in network.placements:
-        for parameter in network.get_submodule(placement.path).parameters():
-            nn.init.normal_(parameter, 0.1, 0.5)
-    return network.eval()
-
-
-def hooks(network):
-    return sum(len(module._forward_hooks) for module in network.modules())
 
 
 def expected_maps(block):

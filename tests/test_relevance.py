@@ -2,36 +2,17 @@
 
 import pytest
 import torch
-from parity import SMALL_OPTIONS
+from parity import hooks, network_with
 from torch import nn
 from torch.nn import functional as F
 
 from attention.blocks import SE
 from attention.explain import capture, relevance
-from attention.insertion import insert
-from attention.networks import fast_resnet
 from attention.transformer import convvit, vit
-
-
-def network_with(block=None, **options):
-    """A small network whose blocks say something."""
-    network = fast_resnet(8)
-    nn.init.normal_(network.stem[0].weight, 0, 0.3)
-    if block is not None:
-        insert(network, block, **SMALL_OPTIONS.get(block, {}) | options)
-        for placement in network.placements:
-            for parameter in network.get_submodule(placement.path).parameters():
-                nn.init.normal_(parameter, 0.1, 0.5)
-    return network.eval()
 
 
 def pictures():
     return torch.randn(2, 3, 23, 19)
-
-
-def hooks(network):
-    modules = list(network.modules())
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
 
 
 def enlarged(maps, images):
