@@ -25,6 +25,8 @@ from attention.training import Run
 
 SEEDS = {"smoke": 2, "quick": 3, "full": 5}
 FIRST_SEED_OF_CHOICE = 100
+# Of each kind one, where everything has to be over in seconds.
+SMOKE = ("se", "spatial", "cbam", "hybrid", "nonlocal", "additive_pool")
 # A mechanism's own options where the default does not suit small maps on a CPU.
 OPTIONS = {"local": {"kernel_size": 3}}
 
@@ -32,6 +34,11 @@ OPTIONS = {"local": {"kernel_size": 3}}
 def seeds():
     """How many seeds a study has in this profile."""
     return SEEDS[profile()]
+
+
+def names():
+    """The blocks and poolings that a study trains: all of them, in the smoke profile `SMOKE`."""
+    return SMOKE if profile() == "smoke" else (*BLOCKS, *POOLINGS)
 
 
 def mechanism(name, seed=0, **changes):
@@ -51,7 +58,7 @@ def comparison(count=None, data=None):
     runs = []
     for seed in range(seeds() if count is None else count):
         runs += [mechanism(None, seed), *wider(seed)]
-        runs += [mechanism(name, seed) for name in (*BLOCKS, *POOLINGS)]
+        runs += [mechanism(name, seed) for name in names()]
         runs += [Run(seed=seed, **setting(name)) for name in ("vit", "convvit")]
     return runs
 
@@ -61,8 +68,8 @@ def shapes(count=None, data=None):
     epochs = {"smoke": 1, "quick": 10, "full": 30}[profile()]
     runs = []
     for seed in range(seeds() if count is None else count):
-        names = [None, *(name for name in (*BLOCKS, *POOLINGS) if name != "hybrid")]
-        runs += [mechanism(name, seed, epochs=epochs) for name in names]
+        chosen = [None, *(name for name in names() if name != "hybrid")]
+        runs += [mechanism(name, seed, epochs=epochs) for name in chosen]
         runs += [
             Run(seed=seed, **(setting(name) | {"epochs": 3 * epochs}))
             for name in ("vit", "convvit")
@@ -128,6 +135,11 @@ ABLATIONS = {
 }  # fmt: skip
 
 
+def questions():
+    """The questions of `ABLATIONS` that a study asks; in the smoke profile the last two."""
+    return list(ABLATIONS)[-2:] if profile() == "smoke" else list(ABLATIONS)
+
+
 def ablation(question, choice, seed=FIRST_SEED_OF_CHOICE):
     """The run of one setting of one question of `ABLATIONS`."""
     block, changes = ABLATIONS[question][choice]
@@ -135,7 +147,7 @@ def ablation(question, choice, seed=FIRST_SEED_OF_CHOICE):
 
 
 def ablations(count=None, data=None):
-    """Every setting of every question, the plain network first; each run once."""
+    """Every setting of all `questions`, the plain network first; each run once."""
     runs = []
     for seed in _choosing(count):
         runs.append(mechanism(None, seed))
@@ -149,11 +161,18 @@ FINALISTS = 4
 PARENTS = ("se", "eca", "cbam", "bam", "sse", "spatial", "nonlocal", "context")
 
 
-def candidates(number=14):
+def parents():
+    """The blocks that candidates are made of; in the smoke profile two of them."""
+    return PARENTS[:2] if profile() == "smoke" else PARENTS
+
+
+def candidates(number=None):
     """Points of `SPACE`, drawn evenly by a fixed seed: the options of `Hybrid`, and stages.
 
-    Only blocks of two and more parts: what has one is a parent.
+    Only blocks of two and more parts: what has one is a parent. number: None takes 14, in the
+    smoke profile 5.
     """
+    number = number or (5 if profile() == "smoke" else 14)
     draw, found = random.Random(0), []
     while len(found) < number:
         one = {name: draw.choice(list(values)) for name, values in SPACE.items()}
@@ -176,7 +195,7 @@ def search(count=None, data=None):
     of the first round, are in the list as soon as the first round has all its records there.
     """
     first, *others = _choosing(count)
-    runs = [mechanism(name, first) for name in (None, *PARENTS)]
+    runs = [mechanism(name, first) for name in (None, *parents())]
     drawn = [
         dataclasses.replace(mechanism("hybrid", first), options=options, at=at)
         for options, at in candidates()

@@ -3,6 +3,7 @@
 ATTENTION_HOME      the folder that holds data/ and figures/; else the checkout, else here
 ATTENTION_PROFILE   smoke (seconds), quick (a CPU, minutes) or full (a GPU)
 ATTENTION_DATA      the dataset, see `attention.load`
+ATTENTION_MINUTES   how long a notebook may train for a study; what is missing then stays missing
 """
 
 import os
@@ -40,6 +41,20 @@ def profile():
     """The profile's name: `ATTENTION_PROFILE`, or "full" with a CUDA device, else "quick"."""
     default = "full" if torch.cuda.is_available() else "quick"
     return one_of("ATTENTION_PROFILE", os.environ.get("ATTENTION_PROFILE") or default, PROFILES)
+
+
+def minutes():
+    """How long a notebook may train for a study, in minutes; None: as long as it takes.
+
+    `ATTENTION_MINUTES`, or 10 in the quick profile and no limit in the others. Records that are
+    there already cost nothing.
+    """
+    if chosen := os.environ.get("ATTENTION_MINUTES"):
+        try:
+            return float(chosen)
+        except ValueError:
+            raise ValueError(f"ATTENTION_MINUTES must be a number, got {chosen!r}") from None
+    return 10 if profile() == "quick" else None
 
 
 def comparison(network="fast"):
