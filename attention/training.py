@@ -32,6 +32,8 @@ RATES = (
     "learning_rate", "norm_bias_rate", "warmup", "momentum", "weight_decay", "label_smoothing",
 )  # fmt: skip
 
+LAYERS = {}  # what `Run.key` has built before
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
@@ -117,13 +119,22 @@ class Run:
                 insert(network, self.block, self.at, self.stages, **self.options)
         return network.to(memory_format=torch.channels_last)
 
+    def _layers(self, classes, fixed):
+        """{name: shape} of the state. It is the same for all seeds, so it is kept where the code
+        is `fixed`: to build hundreds of networks takes a while."""
+        same = repr(dataclasses.replace(self, seed=0)), classes
+        if not fixed or same not in LAYERS:
+            state = self.build(classes).state_dict()
+            LAYERS[same] = {name: tuple(value.shape) for name, value in state.items()}
+        return LAYERS[same]
+
     def key(self, data):
         """A name for files: readable words, and a digest of the run, the data and the layers."""
-        layers = {k: tuple(v.shape) for k, v in self.build(len(data.classes)).state_dict().items()}
         source = None
         block = mechanisms().get(self.block)
         if block and not block.__module__.startswith("attention."):
             source = _source(block)  # a block from a notebook cell
+        layers = self._layers(len(data.classes), fixed=source is None)
         run = dataclasses.asdict(self)
         if self.optimizer == "sgd":  # was the only one once, and is in no key
             del run["optimizer"]
@@ -144,7 +155,7 @@ def fit(run, data=None, device=None, precision=None, progress=True):
     run: a `Run`. data: a `Dataset`; None: `load()`.
     device: "cuda" or "cpu"; None: the GPU if there is one.
     precision: "bfloat16", "float16" or "float32"; None: what the device is fast in.
-    progress: show a bar.
+    progress: show a bar; "passing": one that goes when the run is finished.
 
     Returns the record, a dict: "run", "dataset", "result" (these three are the same each time it
     is trained on the same machine), "cost" and "machine". Accuracies are in percent.
@@ -203,7 +214,7 @@ def _train(run, data, place, device, precision, progress):
     trainer.sessions.append({"from_epoch": len(trainer.history) + 1, "hardware": here["hardware"]})
     bar = tqdm(
         total=trainer.steps, initial=trainer.step, desc=f"{run.name}, seed {run.seed}",
-        unit="batch", disable=not progress, leave=None,
+        unit="batch", disable=not progress, leave=progress is True,
     )  # fmt: skip
     with bar:
         for epoch in range(len(trainer.history), run.epochs):

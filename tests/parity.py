@@ -73,3 +73,8 @@ def assert_equal_to(reference, function, module, *inputs):
 def leaf(*shape):
     """Random numbers in float64 that want a gradient."""
     return torch.randn(shape, dtype=torch.float64, requires_grad=True)
+
+
+def fixed(record):
+    """The part of a record that does not depend on the clock."""
+    return {key: record[key] for key in ("name", "run", "dataset", "result")}

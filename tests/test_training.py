@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from parity import fixed
 from torch import nn
 from torch.nn import functional as F
 
@@ -26,17 +27,12 @@ from attention.training import Run
 
 SMALL = {"network": "resnet20", "width": 4, "batch_size": 40, "epochs": 3, "learning_rate": 0.05}
 
+pytestmark = pytest.mark.usefixtures("own_home")
+
 
 @pytest.fixture(scope="module")
 def images():
     return data.shapes10(train=120, test=60)
-
-
-@pytest.fixture(autouse=True)
-def own_home(tmp_path, monkeypatch):
-    monkeypatch.setenv("ATTENTION_HOME", str(tmp_path))
-    monkeypatch.setenv("ATTENTION_PROFILE", "smoke")
-    return tmp_path
 
 
 def fit(run, images):
@@ -52,11 +48,6 @@ def assert_equal_weights(one, other):
     assert one.keys() == other.keys()
     for name in one:
         assert torch.equal(one[name], other[name]), name
-
-
-def fixed(record):
-    """The part of a record that does not depend on the clock."""
-    return {key: record[key] for key in ("name", "run", "dataset", "result")}
 
 
 # The recipe

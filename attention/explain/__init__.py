@@ -4,6 +4,7 @@ capture        every map of every block; rollout through a stack of layers
 gradcam        Grad-CAM, of any convolutional layer
 blockmaps      any captured map as one number a pixel
 baselines      maps that know nothing: noise, a bell in the middle, the gradient
+every          all maps of a network side by side: its own, Grad-CAM, the baselines
 objects        does a map point at the object? Needs masks
 removal        does the answer depend on what a map points at? Deletion, insertion, ROAD
 sanity         does a map change with the weights? Agreement of two maps, intervals
@@ -15,9 +16,10 @@ from attention.explain.baselines import (
     gradient_magnitude,
     random_maps,
 )
-from attention.explain.blockmaps import Relevance, relevance
+from attention.explain.blockmaps import Relevance, relevance, relevances
 from attention.explain.capture import Captured, capture, rollout
 from attention.explain.effect import behaviour, knocked_out, replaced
+from attention.explain.every import every_map
 from attention.explain.gradcam import grad_cam
 from attention.explain.objects import localisation
 from attention.explain.removal import Curve, areas, faithfulness, impute
@@ -25,7 +27,7 @@ from attention.explain.sanity import mean_interval, randomised, rank_correlation
 
 __all__ = [
     "Captured", "Curve", "Relevance", "areas", "behaviour", "capture", "centred_gaussian",
-    "faithfulness", "grad_cam", "gradient_magnitude", "impute", "knocked_out", "localisation",
-    "mean_interval", "random_maps", "randomised", "rank_correlation", "relevance", "replaced",
-    "rollout",
+    "every_map", "faithfulness", "grad_cam", "gradient_magnitude", "impute", "knocked_out",
+    "localisation", "mean_interval", "random_maps", "randomised", "rank_correlation", "relevance",
+    "relevances", "replaced", "rollout",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from attention.explain.capture import capture, rollout
 from attention.explain.checks import expect_eval
-from attention.gates import BOTH, CHANNEL, CODEWORDS, POSITIONS, SPATIAL
+from attention.gates import BOTH, CHANNEL, CODEWORDS, POSITIONS, SPATIAL, Map
 
 
 @dataclasses.dataclass
@@ -34,48 +34,94 @@ def relevance(network, images, path):
 
     Maps are enlarged to the images bilinearly, and not stretched: a flat gate gives a flat map.
     """
-    expect_eval(network)
+    captured, inputs = _captured(network, images)
     if path == "rollout":
-        return _rollout(network, images)
-    inputs = []
-    with torch.no_grad(), capture(network) as captured:
-        if path not in captured:
-            raise ValueError(f"path must be one of {', '.join(captured)}, or rollout; got {path!r}")
-        owner = network.get_submodule(path.rpartition(".")[0])
-        handle = owner.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
-        try:
-            network(images)
-        finally:
-            handle.remove()
+        return _rollout(captured, images)
+    if path not in captured:
+        raise ValueError(f"path must be one of {', '.join(captured)}, or rollout; got {path!r}")
     one = captured[path]
     if len(one.maps) != 1:
         raise ValueError(f"{path!r} must give one map a pass; this network calls it otherwise")
+    if one.kind == CODEWORDS:
+        raise ValueError(f"a map of kind {CODEWORDS!r} says nothing about which positions matter")
+    return _over_pixels(one, inputs.get(path), images)
+
+
+def relevances(network, images, batch_size=100):
+    """{path: `Relevance`} of all maps of a network that say which positions matter, in its order.
+
+    Left out are shares of codewords, gates on a vector that has no positions any more, and modules
+    that give several maps a pass. A vision transformer has its "rollout" beside its layers; a
+    network without attention has none. The images go through in parts of `batch_size`.
+    """
+    expect_eval(network)
+    if not any(isinstance(module, Map) for module in network.modules()):
+        return {}
+    parts = [_all_over_pixels(network, part) for part in images.split(batch_size)]
+    return {
+        path: Relevance(torch.cat([part[path].maps for part in parts]), parts[0][path].how)
+        for path in parts[0]
+    }
+
+
+def _captured(network, images):
+    """The dict of `capture`, and for channel gates what they are applied to, by path."""
+    expect_eval(network)
+    inputs, handles = {}, []
+
+    def keep(path):
+        return lambda module, given: inputs.update({path: given[0].float().cpu()})
+
+    with torch.no_grad(), capture(network) as captured:
+        for path, one in captured.items():
+            if one.kind == CHANNEL:
+                owner = network.get_submodule(path.rpartition(".")[0])
+                handles.append(owner.register_forward_pre_hook(keep(path)))
+        try:
+            network(images)
+        finally:
+            for handle in handles:
+                handle.remove()
+    return captured, inputs
+
+
+def _all_over_pixels(network, images):
+    captured, inputs = _captured(network, images)
+    found = {
+        path: _over_pixels(one, inputs.get(path), images)
+        for path, one in captured.items()
+        if len(one.maps) == 1
+        and one.kind != CODEWORDS
+        and not (one.kind == CHANNEL and inputs[path].shape[2:].numel() == 1)
+    }
+    if all(_has_class_token(one) for one in captured.values()):
+        found["rollout"] = _rollout(captured, images)
+    return found
+
+
+def _over_pixels(one, x, images):
+    """Relevance of a captured map; x: what a channel gate is applied to."""
     if one.kind == SPATIAL:
         maps, how = one.cat()[:, 0], "the spatial gate itself"
     elif one.kind == BOTH:
         maps, how = one.cat().mean(1), "the gate, mean over channels"
     elif one.kind == CHANNEL:
-        gate, x = one.cat(), inputs[0].float().cpu()
+        gate = one.cat()
         raised = (gate - gate.mean(1, keepdim=True)).clamp_min(0)
         maps = (raised * x.abs()).sum(1)
         how = "where the channels are active that the gate raises above its mean"
-    elif one.kind == POSITIONS:
+    else:
         weights = one.over_image().mean(1)  # (N, Q, h, w)
-        height, width = one.size
         if _has_class_token(one):
             maps, how = weights[:, 0], "weights from the class token, mean over heads"
         else:
             maps, how = weights.mean(1), "what a position gets, mean over heads and queries"
-    else:
-        raise ValueError(f"a map of kind {CODEWORDS!r} says nothing about which positions matter")
     return Relevance(_enlarge(maps, images), how)
 
 
-def _rollout(network, images):
-    with torch.no_grad(), capture(network) as captured:
-        network(images)
+def _rollout(captured, images):
     layers = list(captured.values())
-    if any(one.kind != POSITIONS or not _has_class_token(one) for one in layers):
+    if not all(_has_class_token(one) for one in layers):
         raise ValueError(
             "rollout needs a network whose attention is self-attention in every layer, with a "
             "class token"
@@ -87,6 +133,8 @@ def _rollout(network, images):
 
 
 def _has_class_token(one):
+    if one.kind != POSITIONS:
+        return False
     height, width = one.size
     return all(maps.shape[2:] == 2 * (height * width + 1,) for maps in one.maps)
 

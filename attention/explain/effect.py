@@ -79,21 +79,26 @@ def behaviour(maps, labels):
     return frame.astype({name: float for name in frame.columns if name != "kind"})
 
 
-def knocked_out(network, images, accuracy):
+def knocked_out(network, images, accuracy, batch_size=100):
     """The accuracy with each map of the network replaced: one row a map, one column a way.
 
-    images: (N, 3, H, W), normalised: those over which the mean map is taken.
-    accuracy: a function network → percent, called once for each map and way.
+    images: (N, 3, H, W), normalised: those over which the mean map is taken, `batch_size` at a
+    time: weights over positions are large. accuracy: a function network → percent, called once for
+    each map and way.
     """
-    with torch.no_grad(), capture(network) as maps:
-        network(images)
+    means = {}
+    for part in images.split(batch_size):
+        with torch.no_grad(), capture(network) as maps:
+            network(part)
+        for path, one in maps.items():
+            share = one.cat().sum(0, keepdim=True) / (len(images) * len(one.maps))
+            means[path] = means.get(path, 0) + share
     whole, rows = accuracy(network), {}
-    for path, one in maps.items():
+    for path, mean in means.items():
         row = {"whole": whole}
         gate = isinstance(network.get_submodule(path), Gate)
         for way in WAYS if gate else ("mean", "shuffled"):
-            mean = one.cat().mean(0, keepdim=True) if way == "mean" else None
-            with replaced(network, path, way, mean):
+            with replaced(network, path, way, mean if way == "mean" else None):
                 row[way] = accuracy(network)
         rows[path] = row
     return pd.DataFrame.from_dict(rows, orient="index")

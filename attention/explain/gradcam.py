@@ -8,7 +8,7 @@ from attention.explain.checks import expect_eval, targets
 
 
 def grad_cam(network, images, target=None, layer=None):
-    """Grad-CAM maps (N, H, W) in [0, 1], each divided by its own maximum.
+    """Grad-CAM maps (N, H, W) in [0, 1], each divided by its own maximum, on the CPU.
 
     L = ReLU(Σ_c α_c A_c),  α_c = mean over positions of ∂y_target / ∂A_c
 
@@ -49,7 +49,7 @@ def grad_cam(network, images, target=None, layer=None):
     maps = (weights * kept[0].detach()).sum(1, keepdim=True).relu().float()
     maps = F.interpolate(maps, size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0]
     highest = maps.amax((1, 2), keepdim=True)
-    return maps / torch.where(highest > 0, highest, 1)
+    return (maps / torch.where(highest > 0, highest, 1)).cpu()
 
 
 def _layer(network, layer):
@@ -64,12 +64,19 @@ def _layer(network, layer):
         return known[layer]
     if layer is not None:
         raise ValueError(f"layer must be a module, its path or None, got {layer!r}")
+    if (found := default_layer(network)) is None:
+        raise ValueError(
+            f"layer must be given for a {type(network).__name__}: it has no stages, layer4 or "
+            "features (for a vision transformer, see attention.rollout)"
+        )
+    return found
+
+
+def default_layer(network):
+    """The last stage of this package's networks, layer4 or features of torchvision's, or None."""
     if isinstance(getattr(network, "stages", None), nn.Sequential):
         return network.stages[-1]
     for name in ("layer4", "features"):
         if isinstance(getattr(network, name, None), nn.Module):
             return getattr(network, name)
-    raise ValueError(
-        f"layer must be given for a {type(network).__name__}: it has no stages, layer4 or features "
-        "(for a vision transformer, see attention.rollout)"
-    )
+    return None

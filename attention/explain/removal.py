@@ -55,20 +55,23 @@ def faithfulness(network, images, maps, method="deletion", target=None, steps=10
     at_least(1, "steps", steps)
     ranks = _ranks(maps.to(images.device), seed).unflatten(1, images.shape[2:])[:, None]
     with torch.no_grad():
-        chosen = targets(target, _logits(network, images, batch_size))
+        whole = _logits(network, images, batch_size)
+        chosen = targets(target, whole)
         blurred = blur(images) if method == "insertion" else None
         share = torch.linspace(0, 1, steps + 1)
         points = []
         for one in share:
-            taken = ranks < round(float(one) * ranks[0].numel())
-            if method == "deletion":
-                changed = images.masked_fill(taken, 0)
+            count = round(float(one) * ranks[0].numel())
+            taken = ranks < count
+            if count == (ranks[0].numel() if method == "insertion" else 0):
+                logits = whole  # nothing is missing
+            elif method == "deletion":
+                logits = _logits(network, images.masked_fill(taken, 0), batch_size)
             elif method == "insertion":
-                changed = torch.where(taken, images, blurred)
+                logits = _logits(network, torch.where(taken, images, blurred), batch_size)
             else:
-                changed = impute(images, taken, seed)
-            probabilities = _logits(network, changed, batch_size).softmax(1)
-            points.append(probabilities.gather(1, chosen[:, None])[:, 0])
+                logits = _logits(network, impute(images, taken, seed), batch_size)
+            points.append(logits.softmax(1).gather(1, chosen[:, None])[:, 0])
     return Curve(method, share, torch.stack(points, 1).float().cpu())
 
 
@@ -148,7 +151,10 @@ def _fill(total, known, kernel, sweeps):
     neighbours = F.conv2d(
         x.new_ones(1, len(kernel), height, width), kernel, padding=1, groups=len(kernel)
     )
+    free = (known == 0).to(x)
+    share = free / neighbours  # of the weighted neighbours; what is known stays, by `total`
+    x = torch.addcmul(total, free, x)
     for _ in range(sweeps):
-        x = torch.where(known > 0, total, x)
-        x = F.conv2d(x, kernel, padding=1, groups=len(kernel)) / neighbours
-    return torch.where(known > 0, total, x)
+        x = F.conv2d(x, kernel, padding=1, groups=len(kernel))
+        x = torch.addcmul(total, share, x)
+    return x

@@ -8,6 +8,9 @@ base        the look, the folder, and a grid of images
 runs        records: curves; cost tables: bars
 maps        the maps of gates
 positions   the maps of queries, growth with size, curves over time
+families    how the networks of a study are named and drawn
+study       many networks and seeds: costs, differences, ranks, ablations
+search      everything that a search has tried
 drawings    what a block is made of
 """
 
@@ -24,10 +27,21 @@ from attention.figures.maps import (
 )
 from attention.figures.positions import over_time, patches, queries, scaling
 from attention.figures.runs import costs, curves
+from attention.figures.search import search
+from attention.figures.study import (
+    ablation,
+    ablation_table,
+    against,
+    bands,
+    differences,
+    histories,
+    rank_plot,
+)
 
 __all__ = [
-    "MAPS", "PALETTE", "as_picture", "before_after", "branches", "channel_table",
-    "channel_weights", "costs", "curves", "diagram", "folder", "over_time", "patches", "pictures",
-    "queries", "save", "scaling", "spatial_maps", "style", "two_scales", "variation",
-    "variation_table",
+    "MAPS", "PALETTE", "ablation", "ablation_table", "against", "as_picture", "bands",
+    "before_after", "branches", "channel_table", "channel_weights", "costs", "curves",
+    "diagram", "differences", "folder", "histories", "over_time", "patches", "pictures",
+    "queries", "rank_plot", "save", "scaling", "search", "spatial_maps", "style", "two_scales",
+    "variation", "variation_table",
 ]  # fmt: skip

@@ -1,0 +1,272 @@
+"""Figures of a study: many networks, several seeds each, every number with its interval.
+
+Intervals are over seeds (another training), not over test images; see `attention.statistics`. Each
+figure says in its docstring which table stands behind it.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
+from scipy.optimize import isotonic_regression
+
+from attention import statistics
+from attention.checks import one_of
+from attention.figures.base import MARKERS, PALETTE
+from attention.figures.families import labels, legend, look
+
+AXES = {
+    "test_accuracy": "accuracy (%)",
+    "parameters": "parameters",
+    "mflops": "MFLOPs for one image",
+    "seconds": "time to train (s)",
+    "step_ms": "one training step (ms)",
+    "latency_ms": "answer to one image (ms)",
+    "peak_memory_mib": "peak memory of training (MiB)",
+}
+
+
+def _apart(places, gap):
+    """`places`, ascending, moved by as little as may be until neighbours are `gap` apart."""
+    steps = gap * np.arange(len(places))
+    return isotonic_regression(np.asarray(places) - steps).x + steps
+
+
+def _limits(rows, middle):
+    """Limits of an axis for means and their intervals, and which rows lie far outside.
+
+    What lies beyond Tukey's outer fences would press all the rest together, and so would intervals
+    from two seeds: the limits follow the means that are inside, and cut what reaches further.
+    """
+    low, high = rows[middle].quantile((0.25, 0.75))
+    reach = 3 * (high - low)
+    outside = (rows[middle] < low - reach) | (rows[middle] > high + reach)
+    inside = rows[~outside]
+    lowest, highest = inside[middle].min(), inside[middle].max()
+    room = (highest - lowest) or 1.0
+    bottom = max(np.nanmin([inside.low.min(), lowest]), lowest - room)
+    top = min(np.nanmax([inside.high.max(), highest]), highest + room)
+    margin = 0.06 * (top - bottom or room)
+    return (bottom - margin, top + margin), outside
+
+
+def _over(n, confidence=None):
+    """What the title says of seeds and intervals; one seed gives no interval."""
+    low, high = int(min(n)), int(max(n))
+    seeds = f"{low} seed{'s' * (low > 1)}" if low == high else f"{low} to {high} seeds"
+    return f"{confidence:.0%} interval over {seeds}" if confidence and high > 1 else f"over {seeds}"
+
+
+def against(table, x, value="test_accuracy", confidence=0.95):
+    """A column of the table against another: a point a network, with its interval over seeds.
+
+    table: as `records.frame` gives it, with a column `x` (parameters, mflops, seconds, step_ms, …).
+    Networks far from the rest stand at the edge as an arrow, with their value beside the name.
+    The table behind it: `statistics.means(table, value, confidence)`.
+    """
+    points = statistics.means(table, value, confidence).sort_values("mean")
+    one_of("x", x, list(points.columns))
+    points = points.dropna(subset=x)
+    limits, outside = _limits(points, "mean")
+    short = labels(points.index)
+    figure, axis = plt.subplots(figsize=(9.5, 0.13 * len(points) + 3.4))
+    axis.set_ylim(limits)
+    height = limits[1] - limits[0]
+    ends = _apart(points["mean"].clip(*limits), 0.9 * height / max(len(points), 20))
+    for (name, point), end in zip(points.iterrows(), ends, strict=True):
+        colour, marker = look(name)
+        y = np.clip(point["mean"], *limits)
+        if outside[name]:
+            marker = r"$\downarrow$" if point["mean"] < limits[0] else r"$\uparrow$"
+        size = 13 if outside[name] else 8
+        axis.plot(point[x], y, color=colour, marker=marker, ms=size, clip_on=False, zorder=3)
+        axis.vlines(point[x], *np.clip((point.low, point.high), *limits), color=colour, lw=1.3)
+        axis.annotate(
+            f"{short[name]}  {point['mean']:.2f}", (point[x], y), (1.03, end),
+            textcoords=axis.get_yaxis_transform(), va="center", fontsize="small", color=colour,
+            arrowprops={"arrowstyle": "-", "color": "0.8", "lw": 0.6, "relpos": (0, 0.5)}, zorder=0,
+        )  # fmt: skip
+    if points[x].min() > 0 and points[x].max() > 5 * points[x].min():
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_minor_formatter(NullFormatter())
+    else:
+        axis.xaxis.set_major_locator(MaxNLocator(6))
+    axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.set(xlabel=AXES.get(x, x), ylabel=AXES.get(value, value))
+    axis.set_title(f"Mean, {_over(points.n, confidence)}")
+    legend(figure, points.index, loc="outside lower center", ncols=8, handletextpad=0.1)
+    return figure
+
+
+def differences(pairs, label="difference in accuracy (percentage points)"):
+    """A forest plot: the difference of every network to its baseline, with its interval.
+
+    pairs: what `statistics.paired` or `matched` gives; it is also the table behind the figure.
+    Filled: significant after the correction for all comparisons. An arrow at the edge: far away,
+    see the number. "(smaller)": the baseline has fewer parameters.
+    """
+    rows = pairs.dropna(subset="difference").sort_values("difference")
+    if not len(rows):
+        raise ValueError("pairs: no network has a seed in common with its baseline")
+    limits, outside = _limits(rows, "difference")
+    confidence = rows.confidence.iloc[0]
+    short, baselines = labels([*rows.index, *rows.baseline]), rows.baseline.unique()
+    figure, axis = plt.subplots(figsize=(9.5, 0.27 * len(rows) + 1.7))
+    axis.axvline(0, color="0.4", lw=1, zorder=0)
+    axis.set_xlim(min(limits[0], -0.05), max(limits[1], 0.05))
+    for y, (name, row) in enumerate(rows.iterrows()):
+        colour, marker = look(name)
+        if outside[name]:
+            marker = r"$\leftarrow$" if row.difference < limits[0] else r"$\rightarrow$"
+        face = colour if row.p_corrected < 1 - confidence else "white"
+        x = np.clip(row.difference, *axis.get_xlim())
+        size = 13 if outside[name] else 8
+        axis.plot(x, y, color=colour, marker=marker, mfc=face, ms=size, clip_on=False, zorder=3)
+        axis.hlines(y, *np.clip((row.low, row.high), *axis.get_xlim()), color=colour, lw=1.5)
+        interval = "" if np.isnan(row.low) else f"  ({row.low:+.2f} to {row.high:+.2f})"
+        axis.text(
+            1.02, y, f"{row.difference:+.2f}{interval}".replace("-", "−"), va="center",
+            transform=axis.get_yaxis_transform(), fontsize="small",
+        )  # fmt: skip
+    several = len(baselines) > 1
+    names = [short[n] + (f" − {short[rows.baseline[n]]}" if several else "") for n in rows.index]
+    if "outgrown" in rows:
+        smaller = zip(names, rows.outgrown, strict=True)
+        names = [name + " (smaller)" * outgrown for name, outgrown in smaller]
+    axis.set_yticks(range(len(rows)), names, fontsize="small")
+    axis.set(xlabel=label, ylim=(-0.7, len(rows) - 0.3))
+    to = "Paired difference" if several else f"Paired difference to {baselines[0]}"
+    axis.set_title(f"{to}, {_over(rows.n, confidence)}")
+    marks = [
+        Line2D([], [], color="0.3", marker="o", ls="", mfc=face, label=text)
+        for face, text in (("0.3", "significant (Holm)"), ("white", "not significant"))
+    ]
+    legend(figure, rows.index, marks, loc="outside lower center", ncols=5)
+    return figure
+
+
+def histories(records):
+    """One row a network, seed and epoch: the training history; the table behind `bands`."""
+    if not records:
+        raise ValueError("records: expected at least one, got none")
+    rows = [
+        {"name": record["name"], "seed": record["run"]["seed"], **epoch}
+        for record in records
+        for epoch in record["result"]["history"]
+    ]
+    table = pd.DataFrame(rows)
+    twice = table.duplicated(["name", "seed", "epoch"])
+    lengths = table.groupby(["name", "seed"]).epoch.max().groupby("name").nunique()
+    if twice.any() or (lengths > 1).any():
+        name = table.name[twice].iloc[0] if twice.any() else lengths.index[lengths > 1][0]
+        raise ValueError(f"records: expected one setting and one record a seed of {name}")
+    return table
+
+
+def bands(records):
+    """Learning curves: the mean over seeds, and a band from the lowest seed to the highest.
+
+    At the right the accuracy of every seed after its final epoch, on images that it was not trained
+    on. The table behind it: `histories(records)`.
+    """
+    table = histories(records)
+    names = list(table.name.unique())
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.9), width_ratios=(2, 2, 1.3))
+    colours = sns.color_palette(PALETTE, len(names))
+    for number, (name, colour) in enumerate(zip(names, colours, strict=True)):
+        own, marker = table[table.name == name], MARKERS[number % len(MARKERS)]
+        for axis, column in zip(axes, ("train_loss", "train_accuracy"), strict=False):
+            by_epoch = own.groupby("epoch")[column].agg(["mean", "min", "max"])
+            axis.plot(by_epoch["mean"], color=colour, marker=marker, ms=4, label=name)
+            axis.fill_between(
+                by_epoch.index, by_epoch["min"], by_epoch["max"], color=colour, alpha=0.2, lw=0
+            )
+        tests = [r["result"]["test_accuracy"] for r in records if r["name"] == name]
+        axes[2].plot(tests, [number] * len(tests), color=colour, marker=marker, ls="", alpha=0.7)
+        axes[2].vlines(np.mean(tests), number - 0.3, number + 0.3, color=colour)
+    axes[0].set(xlabel="epoch", ylabel="training loss (with label smoothing)", title="Loss")
+    axes[1].set(
+        xlabel="epoch", ylabel="accuracy (%)", title="Accuracy on augmented training images"
+    )
+    axes[2].set(xlabel="accuracy (%)", title="Final accuracy, each seed")
+    axes[2].set_yticks(range(len(names)), labels(names).values(), fontsize="small")
+    axes[2].set_ylim(len(names) - 0.5, -0.5)
+    for axis in axes[:2]:
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes[0].legend(fontsize="small")
+    seeds = table.groupby("name").seed.nunique()
+    figure.suptitle(f"Mean and range {_over(seeds)}", fontsize="medium")
+    return figure
+
+
+def ablation(table, value="test_accuracy", confidence=0.95):
+    """Small multiples: a panel a question, a point a choice, with its interval over seeds.
+
+    table: a row a run, with the columns question, choice, seed and `value`; the first choice of
+    each question is the default, drawn in black with a line for the others to be read against.
+    The table behind it: `ablation_table(table, value, confidence)`.
+    """
+    points = ablation_table(table, value, confidence)
+    questions = list(points.index.unique("question"))
+    rows = -(-len(questions) // 2)
+    heights = [max(len(points.loc[q]) for q in questions[i : i + 2]) for i in range(0, 2 * rows, 2)]
+    figure, axes = plt.subplots(
+        rows, 2, figsize=(11, 0.3 * sum(heights) + 0.75 * rows + 0.4), sharex=True, squeeze=False,
+        height_ratios=[number + 0.6 for number in heights],
+    )  # fmt: skip
+    axes[0, 0].set_xlim(_limits(points, "mean")[0])
+    for axis, question in zip(axes.flat, questions, strict=False):
+        own = points.loc[question]
+        axis.axvline(own["mean"].iloc[0], color="0.6", lw=1, ls=":", zorder=0)
+        for y, point in enumerate(own.itertuples()):
+            colour = sns.color_palette(PALETTE)[0] if y else "black"
+            axis.plot(point.mean, y, color=colour, marker="o" if y else "D", ms=6)
+            axis.hlines(y, point.low, point.high, color=colour, lw=1.5)
+        names = [f"{choice} (default)" if not y else choice for y, choice in enumerate(own.index)]
+        axis.set_yticks(range(len(own)), names, fontsize="small")
+        axis.set_ylim(len(own) - 0.4, -0.6)
+        axis.set_title(question, loc="left")
+    for axis in axes.flat[len(questions) :]:
+        axis.axis("off")
+    for axis in axes.flat[max(0, len(questions) - 2) : len(questions)]:
+        axis.set_xlabel(AXES.get(value, value))
+        axis.tick_params(labelbottom=True)
+    figure.suptitle(f"Mean, {_over(points.n, confidence)}", fontsize="medium")
+    return figure
+
+
+def ablation_table(table, value="test_accuracy", confidence=0.95):
+    """One row a question and choice, in the order of the table: n, mean, low, high over seeds."""
+    for column in ("question", "choice"):
+        one_of("table: column", column, list(table.columns))
+    parts = {
+        question: statistics.means(rows.assign(name=rows.choice), value, confidence)
+        for question, rows in table.groupby("question", sort=False)
+    }
+    return pd.concat(parts, names=["question", "choice"])[["n", "mean", "low", "high"]]
+
+
+def rank_plot(table, value="test_accuracy"):
+    """The rank of every network for every seed, a line from its best to its worst.
+
+    The table behind it: `statistics.ranks(table, value).by_seed`.
+    """
+    order, seats, agreement, _ = statistics.ranks(table, value)
+    short = labels(order.index)
+    figure, axis = plt.subplots(figsize=(9.5, 0.25 * len(order) + 1.3))
+    for y, (name, row) in enumerate(order.iterrows()):
+        colour, marker = look(name)
+        axis.hlines(y, row.best, row.worst, color=colour, lw=2, alpha=0.4)
+        axis.plot(seats[name], [y] * len(seats), color=colour, marker=".", ls="", ms=7)
+        axis.plot(row["mean"], y, color=colour, marker=marker, ms=8)
+    axis.set_yticks(range(len(order)), short.values(), fontsize="small")
+    axis.set(xlabel="rank (1 = best)", ylim=(len(order) - 0.4, -0.6), xlim=(0.5, len(order) + 0.5))
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    title = f"Ranks {_over([len(seats)])}: a dot a seed, the mean larger"
+    agrees = "" if np.isnan(agreement) else f"; Kendall's W = {agreement:.2f}"
+    axis.set_title(title + agrees)
+    legend(axis, order.index, loc="lower left")
+    return figure
