@@ -15,6 +15,7 @@ training    Run says what to train, fit() trains it and gives a record
 explain     capture() gives every map of every block; Grad-CAM; the measures of an explanation
 figures     records and maps in, figure out
 records     records into tables
+statistics  what the tables say: paired differences, ranks, what fits a budget
 benchmark   what a block and the trainer cost
 counting, memory   parameters, FLOPs, the largest tensor that a computation makes
 settings, machine, files, checks, exercises: what these share

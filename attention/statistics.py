@@ -137,7 +137,7 @@ def detectable(spread, seeds, comparisons=1, confidence=0.95, power=0.8):
 
     spread: the standard deviation of the paired differences; the result has its unit. The test is
     two-sided at α = (1 − confidence) / comparisons: what Holm's correction asks of the smallest p,
-    so a difference of this size is found whatever the other comparisons give.
+    so the probability is at least this, whatever the other comparisons give.
     """
     at_least(2, "seeds", int(seeds))
     alpha = _alpha(confidence) / at_least_one("comparisons", int(comparisons))

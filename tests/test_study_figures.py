@@ -1,0 +1,191 @@
+"""Figures of a study: what they show is what the tables say, and the labels can be read."""
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.text import Text
+
+from attention import figures, statistics
+from attention.blocks import BLOCKS
+from attention.figures.families import FAMILIES, family, labels, look
+from attention.pooling import POOLINGS
+
+NAMES = [
+    "fast-16 (plain)", "fast-17 (plain)", "vit-64 (plain)",
+    *(f"fast-16 + {name}" for name in (*BLOCKS, *POOLINGS)),
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def close_all():
+    yield
+    plt.close("all")
+
+
+@pytest.fixture
+def table():
+    """Three seeds of twenty networks that are hard to tell apart, and one that is far below."""
+    rng = np.random.default_rng(0)
+    return pd.DataFrame([
+        {
+            "name": name, "seed": seed, "parameters": 126_000 + 10 * number,
+            "step_ms": 100 * 1.2**number,
+            "test_accuracy": 58 if "vit" in name else 78 + 0.01 * number + rng.normal(0, 0.3),
+        }
+        for number, name in enumerate(NAMES)
+        for seed in range(3)
+    ])  # fmt: skip
+
+
+def boxes(figure, texts):
+    figure.canvas.draw()
+    return [Text.get_window_extent(text) for text in texts]  # without the arrow of an annotation
+
+
+def overlaps(boxes):
+    return [(a, b) for n, a in enumerate(boxes) for b in boxes[:n] if a.overlaps(b)]
+
+
+def test_every_mechanism_has_a_family_and_families_look_different():
+    listed = {block for blocks in FAMILIES.values() for block in blocks}
+    assert listed == {*BLOCKS, *POOLINGS}
+    assert family("fast-16 + cbam (kernel_size 3)") == "both"
+    assert family("convvit-64 (plain)") == "transformer" and family("fast (plain)") == "plain"
+    assert family("fast-16 + mine") == "hybrid"
+    looks = {look(name) for name in NAMES}
+    assert len(looks) == len({colour for colour, _ in looks}) == len({m for _, m in looks}) == 8
+
+
+def test_names_are_shortened_only_while_they_differ():
+    assert labels(["fast + se", "vit (plain)"]) == {"fast + se": "se", "vit (plain)": "vit (plain)"}
+    same = ["fast + se", "fast-16 + se"]
+    assert labels(same) == {name: name for name in same}
+
+
+@pytest.mark.parametrize("x", ["parameters", "step_ms"])
+def test_networks_against_costs_stand_where_the_table_says_with_labels_apart(table, x):
+    figure = figures.against(table, x)
+    axis = figure.axes[0]
+    points = statistics.means(table).sort_values("mean")
+    drawn = [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in axis.lines]
+    assert [place[0] for place in drawn] == pytest.approx(points[x].to_list())
+    near = [not name.startswith("vit") for name in points.index]
+    heights = np.array([place[1] for place in drawn])
+    assert heights[near] == pytest.approx(points["mean"][near].to_numpy())
+    # the one far below is at the edge, with its value in its label
+    assert heights[0] == axis.get_ylim()[0] > 75
+    assert axis.texts[0].get_text() == "vit-64 (plain)  58.00"
+    assert axis.get_xscale() == ("log" if x == "step_ms" else "linear")
+    found = boxes(figure, axis.texts)
+    assert len(found) == len(NAMES) and not overlaps(found)
+    bottoms = [box.y0 for box in found]
+    assert bottoms == sorted(bottoms)  # in the order of the points: no line crosses another
+
+
+def test_a_forest_plot_fills_what_is_significant_and_shows_every_interval(table):
+    lifted = table.assign(test_accuracy=table.test_accuracy.copy())
+    rows = {name: lifted["name"] == name for name in NAMES}
+    base = lifted.test_accuracy[rows["fast-16 (plain)"]].to_numpy()
+    lifted.loc[rows["fast-16 + se"], "test_accuracy"] = base + [1.0, 1.01, 1.02]
+    pairs = statistics.paired(lifted, "fast-16 (plain)")
+    figure = figures.differences(pairs)
+    axis = figure.axes[0]
+    order = pairs.sort_values("difference")
+    points = axis.lines[1:]  # the first is the line at zero
+    assert list(axis.lines[0].get_xdata()) == [0, 0]
+    filled = [line.get_markerfacecolor() != "white" for line in points]
+    assert filled == (order.p_corrected < 0.05).to_list() and any(filled) and not all(filled)
+    shown = [text.get_text() for text in axis.texts]
+    row = order.iloc[5]
+    expected = f"{row.difference:+.2f}  ({row.low:+.2f} to {row.high:+.2f})".replace("-", "−")
+    assert shown[5] == expected
+    assert not overlaps(boxes(figure, axis.get_yticklabels()))
+
+
+def test_a_baseline_that_is_smaller_says_so(table):
+    sizes = {"fast-16 + se": 1, "fast-16 (plain)": 50, "fast-17 (plain)": 90, "fast-16 + bam": 99}
+    few = table[table["name"].isin(sizes)].assign(parameters=lambda t: t["name"].map(sizes))
+    pairs = statistics.matched(few, ["fast-16 (plain)", "fast-17 (plain)"])
+    axis = figures.differences(pairs).axes[0]
+    names = {label.get_text() for label in axis.get_yticklabels()}
+    assert names == {"se − fast-16 (plain)", "bam − fast-17 (plain) (smaller)"}
+
+
+def record(name, seed, accuracies):
+    history = [
+        {"epoch": number, "train_loss": 2 - value / 100, "train_accuracy": value}
+        for number, value in enumerate(accuracies, 1)
+    ]
+    result = {"history": history, "test_accuracy": accuracies[-1] + 1}
+    return {"name": name, "run": {"seed": seed}, "result": result}
+
+
+def test_bands_reach_from_the_lowest_seed_to_the_highest():
+    records = [record("a", 0, [10, 40]), record("a", 1, [30, 50]), record("b", 0, [20, 60])]
+    loss, accuracy, final = figures.bands(records).axes
+    assert list(accuracy.lines[0].get_ydata()) == [20, 45]
+    band = accuracy.collections[0].get_paths()[0].vertices
+    for epoch, values in ((1, {10, 30}), (2, {40, 50})):
+        assert set(band[band[:, 0] == epoch][:, 1]) == values
+    assert list(final.lines[0].get_xdata()) == [41, 51]
+    assert len(figures.histories(records)) == 6
+    with pytest.raises(ValueError, match="one record a seed of a"):
+        figures.histories([*records, record("a", 1, [1, 2])])
+    with pytest.raises(ValueError, match="one setting .* of b"):
+        figures.histories([*records, record("b", 1, [1, 2, 3])])
+
+
+def test_an_ablation_has_a_panel_a_question_and_marks_the_default():
+    questions = {"reduction": ["16", "4", "8"], "pools": ["both", "max"], "kernel": ["7", "3"]}
+    table = pd.DataFrame([
+        {"question": question, "choice": choice, "seed": seed, "test_accuracy": 70 + n + seed}
+        for question, choices in questions.items()
+        for n, choice in enumerate(choices)
+        for seed in range(3)
+    ])  # fmt: skip
+    figure = figures.ablation(table)
+    used = [axis for axis in figure.axes if axis.axison]
+    assert [axis.get_title(loc="left") for axis in used] == list(questions)
+    ticks = [label.get_text() for label in used[0].get_yticklabels()]
+    assert ticks == ["16 (default)", "4", "8"]
+    line, *points = used[0].lines
+    assert list(line.get_xdata()) == [71, 71]
+    assert [float(point.get_xdata()[0]) for point in points] == [71, 72, 73]
+    behind = figures.ablation_table(table)
+    expected = statistics.means(table[table.question == "pools"].assign(name=table.choice))
+    pd.testing.assert_frame_equal(
+        behind.loc["pools"], expected[["n", "mean", "low", "high"]], check_names=False
+    )
+    with pytest.raises(ValueError, match="got 'question'"):
+        figures.ablation(table.drop(columns="question"))
+
+
+def test_ranks_are_drawn_best_first_with_every_seed(table):
+    ranked = statistics.ranks(table)
+    figure = figures.rank_plot(table)
+    axis = figure.axes[0]
+    names = [label.get_text() for label in axis.get_yticklabels()]
+    assert names == list(labels(ranked.table.index).values())
+    seats, mean = axis.lines[:2]
+    assert list(seats.get_xdata()) == ranked.by_seed.iloc[:, 0].to_list()
+    assert float(mean.get_xdata()[0]) == ranked.table["mean"].iloc[0]
+    assert f"W = {ranked.agreement:.2f}" in axis.get_title()
+
+
+def test_a_study_that_has_only_begun_can_be_drawn(table):
+    first = table[table.seed == 0]
+    figures.against(first, "parameters").canvas.draw()
+    figures.differences(statistics.paired(first, NAMES[0])).canvas.draw()
+    figures.rank_plot(first).canvas.draw()
+    apart = table[
+        table["name"].isin(NAMES[:2]) & ((table["name"] == NAMES[0]) == (table.seed == 0))
+    ]
+    with pytest.raises(ValueError, match="x must be one of .* got 'watts'"):
+        figures.against(first, "watts")
+    with pytest.raises(ValueError, match="no network has a seed in common"):
+        figures.differences(statistics.paired(apart, NAMES[0]))
