@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from scipy import special, stats
+from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.multitest import multipletests
 
 from attention.checks import at_least, at_least_one, one_of
@@ -132,6 +133,47 @@ def _pair(ours, theirs, confidence):
     return n, ours.mean(), mean, difference.std(ddof=1), low, high, test.pvalue
 
 
+def pooled(table, baseline, value="test_accuracy", confidence=0.95):
+    """`paired`, with one spread for all networks, estimated from all of them together.
+
+    A row a network other than the baseline, with the columns of `paired`. A model of two factors,
+    accuracy = network + seed + noise, is fitted to the whole table (randomised blocks, Fisher 1935)
+    by least squares. With few seeds this sees far smaller differences than a t-test of a few pairs,
+    at a price: it holds only if the noise is alike for all networks. Leave out those for which it
+    plainly is not. Seeds may be missing; a network without one that another has is left out.
+
+    spread: the standard deviation of a difference of two runs of one seed, √2 times the noise.
+    Raises ValueError when the table leaves nothing to estimate the noise from.
+    """
+    alpha, names = _alpha(confidence), list(by_seed(table, value).columns)
+    one_of("baseline", baseline, names)
+    others = [name for name in names if name != baseline]
+    factors = pd.concat([
+        pd.get_dummies(table.name, dtype=float)[others],
+        pd.get_dummies(table.seed, dtype=float),
+    ], axis=1)  # fmt: skip
+    fit = OLS(table[value].astype(float), factors.rename(columns=str)).fit()
+    if fit.df_resid < 1:
+        raise ValueError("table: expected two networks with two seeds in common, got fewer")
+    noise = np.sqrt(max(fit.mse_resid, 0.0))
+    ends = fit.conf_int(alpha).loc[others]
+    runs = table.groupby("name").seed.agg(set)
+    result = pd.DataFrame({
+        "baseline": baseline,
+        "n": [len(runs[name] & runs[baseline]) for name in others],
+        "mean": by_seed(table, value)[others].mean(),
+        "difference": fit.params[others],
+        "spread": np.sqrt(2) * noise,
+        "low": ends[0],
+        "high": ends[1],
+        "p": fit.pvalues[others],
+    }, index=pd.Index(others, name="name"))  # fmt: skip
+    result["p_corrected"] = multipletests(result.p, method="holm")[1]
+    level = 1 - alpha / len(others)
+    result["detectable"] = _detectable(fit.bse[others], fit.df_resid, level, 0.8)
+    return result.assign(confidence=confidence)
+
+
 def detectable(spread, seeds, comparisons=1, confidence=0.95, power=0.8):
     """The smallest true difference that a paired t-test finds with probability `power`.
 
@@ -143,10 +185,14 @@ def detectable(spread, seeds, comparisons=1, confidence=0.95, power=0.8):
     alpha = _alpha(confidence) / at_least_one("comparisons", int(comparisons))
     if not alpha < power < 1:
         raise ValueError(f"power must lie between {alpha:.3g} and 1, got {power!r}")
-    critical = stats.t.ppf(1 - alpha / 2, seeds - 1)
+    return float(_detectable(spread / np.sqrt(seeds), seeds - 1, 1 - alpha, power))
+
+
+def _detectable(error, freedom, confidence, power):
+    """The same, from the standard error of a difference and its degrees of freedom."""
+    critical = stats.t.ppf((1 + confidence) / 2, freedom)
     # the shift of a non-central t; statsmodels' solve_power gives wrong numbers for few seeds
-    shift = special.nctdtrinc(seeds - 1, 1 - power, critical)
-    return float(shift / np.sqrt(seeds) * spread)
+    return error * special.nctdtrinc(freedom, 1 - power, critical)
 
 
 def seeds_needed(difference, spread, comparisons=1, confidence=0.95, power=0.8):

@@ -228,3 +228,65 @@ def test_a_budget_gives_the_cheapest_of_those_that_are_as_good_as_the_best():
 def test_what_cannot_be_compared_is_named(call, says):
     with pytest.raises(ValueError, match=says):
         call(runs({"a": [70.0, 71.0], "b": [72.0, 73.0]}))
+
+
+# ---------------------------------------------------------------------------------------- pooled
+
+
+def study_of(networks, seeds, noise=0.3, effects=(), rng=None):
+    """A table of `networks` and `seeds`, with the true effects of the first networks."""
+    rng = rng or np.random.default_rng(0)
+    by_seed = rng.normal(0, 1, seeds)
+    rows = []
+    for number in range(networks):
+        effect = effects[number] if number < len(effects) else 0
+        for seed in range(seeds):
+            accuracy = 80 + effect + by_seed[seed] + rng.normal(0, noise)
+            rows.append({"name": f"n{number}", "seed": seed, "test_accuracy": accuracy})
+    return pd.DataFrame(rows)
+
+
+def test_pooled_over_two_networks_is_the_paired_test():
+    table = study_of(2, 6, effects=(0, 0.5))
+    ours, theirs = (
+        statistics.pooled(table, "n0").loc["n1"],
+        statistics.paired(table, "n0").loc["n1"],
+    )
+    for column in ("n", "mean", "difference", "spread", "low", "high", "p", "detectable"):
+        assert ours[column] == pytest.approx(theirs[column]), column
+
+
+def test_pooled_equals_the_textbooks_analysis_of_randomised_blocks():
+    table = study_of(7, 4, effects=(0, 1, -1))
+    wide = table.pivot(index="seed", columns="name", values="test_accuracy").to_numpy()
+    noise = wide - wide.mean(0) - wide.mean(1, keepdims=True) + wide.mean()
+    freedom = 6 * 3
+    error = (2 / 4 * (noise**2).sum() / freedom) ** 0.5
+    found = statistics.pooled(table, "n0", confidence=0.9)
+    differences = wide[:, 1:].mean(0) - wide[:, 0].mean()
+    np.testing.assert_allclose(found.difference, differences)
+    half = stats.t.ppf(0.95, freedom) * error
+    np.testing.assert_allclose(found.high - found.low, 2 * half)
+    np.testing.assert_allclose(found.p, 2 * stats.t.sf(abs(differences) / error, freedom))
+
+
+def test_pooled_finds_what_few_pairs_cannot_and_seldom_what_is_not_there():
+    rng, found, false, paired = np.random.default_rng(3), 0, 0, 0
+    for _ in range(60):
+        table = study_of(15, 3, effects=(0, 1.5), rng=rng)
+        p = statistics.pooled(table, "n0").p_corrected
+        found += p["n1"] < 0.05
+        false += (p.drop("n1") < 0.05).any()
+        paired += statistics.paired(table, "n0").p_corrected["n1"] < 0.05
+    assert found >= 55 and paired <= 20 and false <= 9
+
+
+def test_pooled_with_missing_runs_and_with_too_few():
+    table = study_of(6, 3, effects=(0, 2))
+    gaps = table.drop(index=[4, 8])  # n1 and n2 lack a seed
+    found = statistics.pooled(gaps, "n0")
+    assert list(found.n) == [2, 2, 3, 3, 3] and found.low["n1"] > 0
+    with pytest.raises(ValueError, match="two seeds in common"):
+        statistics.pooled(study_of(4, 1), "n0")
+    with pytest.raises(ValueError, match="baseline"):
+        statistics.pooled(table, "n9")
