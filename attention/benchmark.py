@@ -4,6 +4,7 @@
     python -m attention.benchmark mechanisms    every block, pooling and transformer beside the
                                                 plain network, in the setting of the comparison
     python -m attention.benchmark trainer       fit's loop beside its own step on one batch
+    python -m attention.benchmark explain       every measure of a network's maps, 1,000 images
 
 The first two write what they find to data/benchmarks/, which the README's tables are made from.
 
@@ -20,15 +21,15 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from attention import machine
-from attention.batches import Batches
+from attention import explain, machine
+from attention.batches import Batches, normalise
 from attention.counting import flops, parameters
 from attention.data import load
 from attention.files import replacing
 from attention.insertion import mechanisms
 from attention.memory import kept_for_backward
 from attention.settings import comparison, home
-from attention.trainer import Trainer
+from attention.trainer import Trainer, predict
 from attention.training import Run
 
 
@@ -148,6 +149,54 @@ def trainer_overhead(data, rounds=5, steps=8, device=None, precision=None, progr
     return {**rates, "share": rates["fit"] / rates["bare step"]}
 
 
+def explanation(data, count=1000, progress=True):
+    """Seconds for every measure of one network's maps, over `count` test images, by measure.
+
+    The network is that of the comparison, with CBAM and weights as they are before training: the
+    time does not depend on them. Measured are its deepest spatial gate, Grad-CAM and the baselines:
+    localisation, deletion, insertion and ROAD, the agreement of each map with Grad-CAM, and the
+    accuracy without each of the network's gates. data: with masks.
+    """
+    network = Run(block="cbam", **comparison()).build(len(data.classes)).eval()
+    network = network.to(machine.default_device())
+    test = data.test.first(count)
+    images = normalise(test.images, data.mean, data.std).to(machine.default_device())
+    names = ("stages.2.1.attention.spatial.gate", "Grad-CAM", "gradient", "centre", "random")
+    spent, maps = {}, {}
+
+    def make():
+        every = explain.every_map(network, images)
+        maps.update({name: every[name].maps for name in names})
+
+    def behave():
+        with explain.capture(network) as captured:
+            predict(network, test, data)
+        explain.behaviour(captured, test.labels)
+
+    def accuracy(network):
+        return 100 * float((predict(network, test, data).argmax(1) == test.labels).float().mean())
+
+    def agree():
+        for one in maps.values():
+            explain.rank_correlation(one, maps["Grad-CAM"])
+
+    def locate():
+        for one in maps.values():
+            explain.localisation(one, test.masks)
+
+    measures = {
+        "all maps": make, "localisation": locate, "agreement": agree, "behaviour": behave,
+        "knocked out": lambda: explain.knocked_out(network, images, accuracy),
+    }  # fmt: skip
+    for name in names:
+        measures[f"removal, {name}"] = lambda name=name: explain.areas(
+            network, images, {name: maps[name]}
+        )
+    for name, function in tqdm(measures.items(), unit="measure", disable=not progress):
+        spent[name] = seconds(function, images.device)
+    return spent
+
+
 def four_blocks():
     """The plain network and the four blocks of notebooks 1 to 4, with their official variants."""
     official = {"variant": "official"}
@@ -165,7 +214,7 @@ def compared():
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("blocks", "mechanisms", "trainer"))
+    parser.add_argument("what", choices=("blocks", "mechanisms", "trainer", "explain"))
     parser.add_argument("--rounds", type=int, default=10)
     arguments = parser.parse_args()
     device = torch.device(machine.default_device())
@@ -174,6 +223,11 @@ def main():
     if arguments.what == "trainer":
         for name, value in trainer_overhead(load(), arguments.rounds).items():
             print(f"{name:10} {value:10.3f}")
+    elif arguments.what == "explain":
+        machine.keep_memory()
+        spent = explanation(load("shapes10"))
+        for name, value in {**spent, "together": sum(spent.values())}.items():
+            print(f"{name:50} {value:6.1f} s")
     else:
         runs = four_blocks() if arguments.what == "blocks" else compared()
         table = costs(runs, rounds=arguments.rounds).join(inference(runs, rounds=arguments.rounds))

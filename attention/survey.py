@@ -20,7 +20,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from tqdm.auto import tqdm
 
 from attention import grids, machine
@@ -37,11 +36,11 @@ from attention.explain import (
     mean_interval,
     rank_correlation,
 )
-from attention.explain.every import BASELINE, GRAD_CAM
+from attention.explain.every import GRAD_CAM
 from attention.files import replacing
+from attention.findings import choose, compared, frame, over_seeds
 from attention.gates import Map
 from attention.settings import home, profile
-from attention.statistics import means
 from attention.trainer import predict
 from attention.training import fit, trained
 
@@ -59,11 +58,29 @@ MEASURES = {
 }
 
 
-def survey(what, runs, data, images=None, progress=True):
-    """The records of `runs` on `data`, a list in their order; what is missing is measured.
+def networks(what, seeds=None):
+    """The networks of a survey, one seed after the other: a list of `Run`.
+
+    The smoke profile has a few; elsewhere it is every mechanism, "localisation" as trained for
+    Shapes-10, "faithfulness" as compared on the chosen dataset, without the wider plain networks.
+    """
+    if what == "localisation":
+        found = grids.shapes(seeds)
+    else:
+        wider = {run.name for run in grids.wider()}
+        found = [run for run in grids.comparison(seeds) if run.name not in wider]
+    if profile() == "smoke":
+        return [run for run in found if run.block in ("spatial", "cbam", "nonlocal")]
+    return found
+
+
+def survey(what, runs, data, images=None, minutes=None, progress=True):
+    """Measure what has no record yet; the records of those of `runs` that have one, in their order.
 
     what: "localisation", which needs masks, or "faithfulness". images: how many, as in `IMAGES`;
     None: the profile's. A record of other numbers of images is measured anew.
+    minutes: a budget; None: no limit. No network is begun that would not be done in time if it
+    took as long as the slowest so far; what is left out is named.
     """
     one_of("what", what, MEASURES)
     if what == "localisation" and (data.train.masks is None or data.test.masks is None):
@@ -71,16 +88,25 @@ def survey(what, runs, data, images=None, progress=True):
     images = IMAGES[profile()] if images is None else images
     paths = [folder(what) / data.name / f"{run.key(data)}.json" for run in runs]
     found = [read_record(path) if path.exists() else None for path in paths]
-    missing = [n for n, one in enumerate(found) if one is None or one["images"] != images]
+    found = [one if one and one["images"] == images else None for one in found]
+    missing = [number for number, one in enumerate(found) if one is None]
     form = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} networks [{elapsed}<{remaining}]"
+    start, slowest = time.monotonic(), 0.0
     with tqdm(
         total=len(missing), desc=what, bar_format=form, disable=not (progress and missing)
     ) as bar:
         for number in missing:
+            begun = time.monotonic()
+            if minutes is not None and begun - start + slowest > 60 * minutes:
+                break
             found[number] = measure(what, runs[number], data, images, bar.update)
             with replacing(paths[number]) as path:
                 path.write_text(json.dumps(found[number], indent=1) + "\n", encoding="utf-8")
-    return found
+            slowest = max(slowest, time.monotonic() - begun)
+    left = [run.name for run, one in zip(runs, found, strict=True) if one is None]
+    if left:
+        print(f"{what}: not measured within {minutes} minutes: {', '.join(left)}")
+    return [one for one in found if one is not None]
 
 
 def folder(what):
@@ -201,87 +227,14 @@ def _interval(values):
     return mean_interval(values) if (~np.isnan(values)).sum() > 1 else None
 
 
-def frame(records):
-    """One row a network and map: each measure, and with _low and _high its interval over images."""
-    rows = []
-    for record in records:
-        whole = {
-            "dataset": record["dataset"]["name"], "name": record["name"],
-            "seed": record["run"]["seed"], "accuracy": record["accuracy"],
-        }  # fmt: skip
-        for name, measures in record["maps"].items():
-            row = {**whole, "map": name}
-            for measure, value in measures.items():
-                if isinstance(value, list | tuple):
-                    row |= dict(
-                        zip((measure, f"{measure}_low", f"{measure}_high"), value, strict=True)
-                    )
-                else:
-                    row[measure] = np.nan if value is None else value
-            rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def effects(records):
-    """One row a network and map: its behaviour, and the accuracy with it replaced, in percent."""
-    return pd.DataFrame([
-        {"name": record["name"], "seed": record["run"]["seed"], "map": path, **row}
-        for record in records
-        for path, row in record["effect"].items()
-    ])  # fmt: skip
-
-
-def choose(table):
-    """{(name of a network, family): name of a map}, from the frame of a localisation.
-
-    A network has several maps of its own, and Grad-CAM a map for each stage. Chosen is the one with
-    the most energy on the object, in the mean over seeds, and on training images: the test images
-    have no part in it.
-    """
-    several = table[table.family != BASELINE]
-    mean = several.groupby(["name", "family", "map"], sort=False).choice.mean()
-    best = mean.groupby(level=["name", "family"], sort=False).idxmax()
-    return {(name, family): path for name, family, path in best}
-
-
-def compared(table, choice):
-    """One row a network and family: the chosen map as "own" or "Grad-CAM, chosen stage".
-
-    The baselines and Grad-CAM of its default layer, "Grad-CAM", are kept beside them. choice: as
-    `choose` gives it; also for a table of other measures and data.
-    """
-    wanted = [choice.get(key) for key in zip(table.name, table.family, strict=True)]
-    chosen = table[table["map"] == pd.Series(wanted, table.index)].copy()
-    chosen["map"] = chosen.family.replace(GRAD_CAM, f"{GRAD_CAM}, chosen stage")
-    kept = table[(table["map"] == GRAD_CAM) | (table.family == BASELINE)]
-    return pd.concat([chosen, kept]).sort_index(kind="stable").reset_index(drop=True)
-
-
-def over_seeds(table, measures):
-    """One row a network and map: the mean of each measure over seeds, and its 95 % interval.
-
-    The interval says what other trainings would give, see `statistics.means`.
-    """
-    parts = {}
-    for name, part in table.groupby("map", sort=False):
-        columns = [means(part, measure)[["mean", "low", "high"]] for measure in measures]
-        parts[name] = pd.concat(dict(zip(measures, columns, strict=True)), axis=1)
-    return pd.concat(parts, names=["map"]).swaplevel().sort_index(level=0, sort_remaining=False)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=MEASURES)
     parser.add_argument("--seeds", type=int, help="how many; default: the profile's")
     arguments = parser.parse_args()
-    if arguments.what == "localisation":
-        data = load("shapes10")
-        runs = grids.shapes(arguments.seeds)
-    else:
-        data = load()
-        runs = grids.comparison(arguments.seeds)
+    data = load("shapes10" if arguments.what == "localisation" else None)
     machine.keep_memory()
-    table = frame(survey(arguments.what, runs, data))
+    table = frame(survey(arguments.what, networks(arguments.what, arguments.seeds), data))
     if arguments.what == "localisation":
         table = compared(table, choose(table))
     print(over_seeds(table, MEASURES[arguments.what]).round(3).to_string())

@@ -8,12 +8,12 @@ from attention.explain.baselines import centred_gaussian, gradient_magnitude, ra
 from attention.explain.blockmaps import Relevance, relevances
 from attention.explain.gradcam import default_layer, grad_cam
 
-OWN, GRAD_CAM, BASELINE = FAMILIES = ("own", "Grad-CAM", "baseline")
+OWN, GRAD_CAM, BASELINE = "own", "Grad-CAM", "baseline"
 
 
 @dataclasses.dataclass
 class OneOfMany(Relevance):
-    """A `Relevance`, and the family it belongs to: one of `FAMILIES`."""
+    """A `Relevance`, and the family that it belongs to: "own", "Grad-CAM" or "baseline"."""
 
     family: str
 

@@ -151,8 +151,9 @@ def _fill(total, known, kernel, sweeps):
     neighbours = F.conv2d(
         x.new_ones(1, len(kernel), height, width), kernel, padding=1, groups=len(kernel)
     )
-    free = (known == 0).to(x)
-    share = free / neighbours  # of the weighted neighbours; what is known stays, by `total`
+    # What is known stays, by `total`. All three in one order in memory, or each sum takes long.
+    free = torch.empty_like(x).copy_(known == 0)
+    share, total = free / neighbours, torch.empty_like(x).copy_(total)
     x = torch.addcmul(total, free, x)
     for _ in range(sweeps):
         x = F.conv2d(x, kernel, padding=1, groups=len(kernel))

@@ -11,11 +11,13 @@ positions   the maps of queries, growth with size, curves over time
 families    how the networks of a study are named and drawn
 study       many networks and seeds: costs, differences, ranks, ablations
 search      everything that a search has tried
+explanations   maps beside their picture, pixels that go, what measures say
 drawings    what a block is made of
 """
 
 from attention.figures.base import MAPS, PALETTE, as_picture, folder, pictures, save, style
 from attention.figures.drawings import before_after, diagram
+from attention.figures.explanations import cascade, dots, explained, removal, without
 from attention.figures.maps import (
     branches,
     channel_table,
@@ -40,8 +42,8 @@ from attention.figures.study import (
 
 __all__ = [
     "MAPS", "PALETTE", "ablation", "ablation_table", "against", "as_picture", "bands",
-    "before_after", "branches", "channel_table", "channel_weights", "costs", "curves",
-    "diagram", "differences", "folder", "histories", "over_time", "patches", "pictures",
-    "queries", "rank_plot", "save", "scaling", "search", "spatial_maps", "style", "two_scales",
-    "variation", "variation_table",
+    "before_after", "branches", "cascade", "channel_table", "channel_weights", "costs", "curves",
+    "diagram", "differences", "dots", "explained", "folder", "histories", "over_time", "patches",
+    "pictures", "queries", "rank_plot", "removal", "save", "scaling", "search", "spatial_maps",
+    "style", "two_scales", "variation", "variation_table", "without",
 ]  # fmt: skip

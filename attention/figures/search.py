@@ -19,7 +19,7 @@ def search(table, label="accuracy on held-out images (%)"):
     """
     rows = table.sort_values("first")
     colours = dict(zip(KINDS, ["0.35", *sns.color_palette(PALETTE)[:3]], strict=True))
-    figure, axis = plt.subplots(figsize=(10, 0.27 * len(rows) + 1.7))
+    figure, axis = plt.subplots(figsize=(11, 0.27 * len(rows) + 1.7))
     for y, row in enumerate(rows.itertuples()):
         colour, marker = colours[row.kind], MARKERS[KINDS.index(row.kind)]
         axis.plot(row.first, y, color=colour, marker=marker, mfc="white", ms=7, ls="")
@@ -37,5 +37,5 @@ def search(table, label="accuracy on held-out images (%)"):
         for kind, marker in zip(KINDS, MARKERS, strict=False)
         if (rows.kind == kind).any()
     ]
-    figure.legend(handles=handles, fontsize="small", loc="outside lower center", ncols=4)
+    figure.legend(handles=handles, fontsize="small", loc="outside upper center", ncols=4)
     return figure

@@ -1,0 +1,264 @@
+"""The survey of maps: the choice with a planted truth, the records, and what is measured again."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import torch
+from torch import nn
+
+from attention import data, findings, survey
+from attention.explain import every_map, grad_cam, relevance, relevances
+from attention.gates import SPATIAL, Gate
+from attention.networks import fast_resnet
+from attention.training import Run
+from attention.transformer import vit
+
+FEW = {"choice": 20, "located": 20, "removed": 10, "answered": 20}
+KNOWN = ["gradient", "centre", "random"]
+
+
+@pytest.fixture(scope="module")
+def images():
+    return data.shapes10(train=60, test=40)
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("ATTENTION_HOME", str(tmp_path))
+    monkeypatch.setenv("ATTENTION_PROFILE", "smoke")
+    return tmp_path
+
+
+def small(seed=0, **options):
+    return Run(width=4, seed=seed, epochs=1, batch_size=30, **options)
+
+
+# ------------------------------------------------------------------------------------ every map
+
+
+def test_every_map_holds_what_the_single_functions_give():
+    network = fast_resnet(8, block="cbam", reduction=2, stages=2).eval()
+    batch = torch.randn(5, 3, 20, 24)
+    found = every_map(network, batch, batch_size=2)
+    own = [f"stages.1.1.attention.{name}.gate" for name in ("channel", "spatial")]
+    cams = ["Grad-CAM", "Grad-CAM, stage 1", "Grad-CAM, stage 2"]
+    assert list(found) == [*own, *cams, *KNOWN]
+    families = [one.family for one in found.values()]
+    assert families == ["own"] * 2 + ["Grad-CAM"] * 3 + ["baseline"] * 3
+    for path in own:
+        torch.testing.assert_close(found[path].maps, relevance(network, batch, path).maps)
+    for name, stage in zip(cams, (2, 0, 1), strict=True):
+        expected = grad_cam(network, batch, layer=network.stages[stage])
+        torch.testing.assert_close(found[name].maps, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_maps_without_positions_are_left_out():
+    batch = torch.randn(2, 3, 20, 24)
+    assert list(relevances(fast_resnet(8).eval(), batch)) == []
+    assert list(relevances(fast_resnet(8, block="feature_gate").eval(), batch)) == []
+    network = fast_resnet(8, block="encoding", codewords=2, stages=1).eval()
+    assert list(relevances(network, batch)) == ["stages.0.1.attention.gate"]
+
+
+def test_a_transformer_has_rollout_and_no_grad_cam():
+    network, batch = vit(16, 2, 4).eval(), torch.randn(3, 3, 32, 32)
+    found = every_map(network, batch, batch_size=2)
+    layers = [f"layers.{number}.attention.weights" for number in (0, 1)]
+    assert list(found) == [*layers, "rollout", *KNOWN]
+    expected = relevance(network, batch, "rollout").maps
+    torch.testing.assert_close(found["rollout"].maps, expected)
+
+
+# --------------------------------------------------------------------------- with planted truth
+
+
+class Planted(nn.Module):
+    """Gates whose maps are the pixels' first channel as it is, upside down in value, and flat."""
+
+    def __init__(self):
+        super().__init__()
+        self.right, self.wrong, self.flat = (Gate(SPATIAL) for _ in range(3))
+        self.conv = nn.Conv2d(3, 10, 1)
+        self.layer4 = nn.Identity()
+
+    def forward(self, x):
+        first = 4 * x[:, :1]
+        x = x * (1 + self.right(first) + self.wrong(-first) + self.flat(0 * first))
+        return self.layer4(self.conv(x)).mean((2, 3))
+
+
+def bright_objects(images):
+    """The same masks; the objects white, the rest black."""
+    splits = [
+        data.Split((255 * s.masks[:, None].expand(-1, 3, -1, -1)).byte(), s.labels, s.masks)
+        for s in (images.train, images.test)
+    ]
+    return data.Dataset("bright", *splits, images.classes)
+
+
+@pytest.fixture
+def planted(monkeypatch):
+    """Whatever is asked for, the planted network is what was trained; gives the list of calls."""
+    calls = []
+
+    def trained(run, data, progress):
+        calls.append(run)
+        torch.manual_seed(run.seed)
+        return Planted().eval()
+
+    monkeypatch.setattr(survey, "trained", trained)
+    record = {"result": {"test_accuracy": 12.5}}
+    monkeypatch.setattr(survey, "fit", lambda run, data, progress: record)
+    return calls
+
+
+def test_the_map_that_points_at_the_object_is_chosen_and_scores_best(planted, images):
+    bright, runs = bright_objects(images), [small(0), small(1)]
+    table = findings.frame(survey.survey("localisation", runs, bright, FEW, progress=False))
+    assert findings.choose(table) == {
+        (small().name, "own"): "right",
+        (small().name, "Grad-CAM"): "Grad-CAM",
+    }
+    rows = findings.compared(table, findings.choose(table)).set_index(["map", "seed"])
+    names = ["own", "Grad-CAM", "Grad-CAM, chosen stage", *KNOWN]
+    assert sorted(rows.index) == sorted((name, seed) for name in names for seed in (0, 1))
+    by_map = table[table.seed == 0].set_index("map")
+    for name, exact in {"right": 1, "wrong": 0}.items():
+        assert by_map.pointing[name] == exact and by_map.iou[name] == exact
+    # a flat map gets the object's share of the image, whatever its height
+    area = float(bright.test.first(20).masks.float().mean())
+    assert by_map.energy["flat"] == pytest.approx(area)
+    assert by_map.energy_low["right"] < by_map.energy["right"] < by_map.energy_high["right"]
+    assert (by_map.accuracy == 12.5).all()
+
+
+def test_the_choice_is_the_mean_over_seeds_on_training_images():
+    rows = [
+        ("a", seed, name, "own", choice, 1 - choice)
+        for seed, values in enumerate([{"x": 0.5, "y": 0.1}, {"x": 0.2, "y": 0.3}])
+        for name, choice in values.items()
+    ]
+    columns = ["name", "seed", "map", "family", "choice", "energy"]
+    assert findings.choose(pd.DataFrame(rows, columns=columns)) == {("a", "own"): "x"}
+
+
+# ---------------------------------------------------------------------------------- the records
+
+
+def test_localisation_from_training_to_the_record(images, own_home):
+    runs = [small(block="sse"), small()]
+    records = survey.survey("localisation", runs, images, FEW, progress=False)
+    files = sorted((own_home / "data/explanations/localisation/shapes10").glob("*.json"))
+    assert [f.stem for f in files] == sorted(run.key(images) for run in runs)
+    again = survey.survey("localisation", runs, images, FEW, progress=False)
+    assert again == json.loads(json.dumps(records))
+    first, plain = records
+    assert first["name"] == small(block="sse").name and first["images"] == FEW
+    assert first["dataset"] == {"name": "shapes10", "checksum": images.checksum}
+    assert {"commit", "torch", "hardware"} <= set(first["machine"])
+    own = [name for name, one in first["maps"].items() if one["family"] == "own"]
+    assert own == [f"stages.{n}.1.attention.gate" for n in range(3)]
+    assert not [name for name, one in plain["maps"].items() if one["family"] == "own"]
+    for name, one in first["maps"].items():
+        for measure in ("pointing", "energy", "iou"):
+            mean, low, high = one[measure]
+            assert 0 <= low <= mean <= high <= 1, (name, measure)
+
+
+def test_faithfulness_and_effect(images):
+    run, few, shares = small(block="sse", stages=(2,)), FEW | {"removed": 3}, []
+    record = survey.measure("faithfulness", run, images, few, shares.append)
+    assert sum(shares) == pytest.approx(1) and len(shares) > 3
+    for one in record["maps"].values():
+        for measure in ("deletion", "insertion", "road"):
+            mean, low, high = one[measure]
+            assert 0 <= low <= mean <= high <= 1
+    table = findings.effects([record])
+    assert list(table["map"]) == ["stages.1.1.attention.gate"]
+    ways = {f"accuracy_{way}" for way in ("whole", "mean", "ones", "shuffled")}
+    assert ways | {"kind", "saturated", "over_images"} <= set(table)
+    network, some = survey.trained(run, images, progress=False), images.test.first(20)
+    right = survey.predict(network, some, images).argmax(1) == some.labels
+    assert table.accuracy_whole[0] == pytest.approx(100 * float(right.float().mean()))
+
+
+def test_what_is_measured_twice_is_measured_once(planted, images):
+    bright, runs = bright_objects(images), [small(seed) for seed in range(3)]
+
+    def ask(runs, counts=FEW):
+        return survey.survey("localisation", runs, bright, counts, progress=False)
+
+    one = ask(runs[1:2])
+    assert planted == runs[1:2]
+    three = ask(runs)  # goes on where it was: the others only
+    assert planted == [runs[1], runs[0], runs[2]]
+    assert three[1] == json.loads(json.dumps(one[0]))
+    ask(runs)
+    assert len(planted) == 3
+    ask(runs[:1], FEW | {"located": 10})
+    assert len(planted) == 4
+
+
+def test_a_budget_stops_before_the_next_network(planted, images, capsys):
+    bright, runs = bright_objects(images), [small(seed) for seed in range(2)]
+
+    def ask(minutes):
+        return survey.survey("localisation", runs, bright, FEW, minutes=minutes, progress=False)
+
+    assert ask(-1) == [] and planted == []
+    assert capsys.readouterr().out.count(small().name) == 2
+    survey.survey("localisation", runs[1:], bright, FEW, progress=False)
+    assert [one["run"]["seed"] for one in ask(-1)] == [1]
+    assert [one["run"]["seed"] for one in ask(60)] == [0, 1]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"name": "a"}'])
+def test_a_damaged_record_is_named(planted, images, own_home, text):
+    bright, run = bright_objects(images), small()
+    survey.survey("localisation", [run], bright, FEW, progress=False)
+    path = own_home / "data/explanations/localisation/bright" / f"{run.key(bright)}.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match=f"{path.name} .*is not a record.*remove it"):
+        survey.survey("localisation", [run], bright, FEW, progress=False)
+
+
+def test_a_measurement_that_fails_leaves_no_record(planted, images, own_home, monkeypatch):
+    def fails(maps, masks):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(survey, "localisation", fails)
+    with pytest.raises(KeyboardInterrupt):
+        survey.survey("localisation", [small()], bright_objects(images), FEW, progress=False)
+    assert not list((own_home / "data").glob("explanations/**/*.json*"))
+
+
+def test_bad_input_is_refused(images):
+    with pytest.raises(ValueError, match="what must be one of localisation, faithfulness"):
+        survey.survey("beauty", [], images)
+    splits = [data.Split(s.images, s.labels) for s in (images.train, images.test)]
+    without = data.Dataset("plain", *splits, images.classes)
+    with pytest.raises(ValueError, match="needs masks of the objects, and plain has none"):
+        survey.survey("localisation", [small()], without)
+
+
+def test_the_shares_of_the_work_add_up_to_one(planted, images):
+    shares = []
+    survey.measure("localisation", small(), bright_objects(images), FEW, shares.append)
+    assert sum(shares) == pytest.approx(1) and len(shares) > 3
+
+
+# ------------------------------------------------------------------------------------ the table
+
+
+def test_the_interval_over_seeds_is_students(planted, images):
+    runs = [small(seed) for seed in range(3)]
+    records = survey.survey("localisation", runs, bright_objects(images), FEW, progress=False)
+    table = findings.frame(records)
+    row = findings.over_seeds(table, ["energy"]).loc[(small().name, "Grad-CAM"), "energy"]
+    values = table[table["map"] == "Grad-CAM"].energy
+    assert np.ptp(values) > 0
+    low, high = scipy.stats.t.interval(0.95, 2, values.mean(), scipy.stats.sem(values))
+    assert list(row) == pytest.approx([values.mean(), low, high])
