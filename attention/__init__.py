@@ -12,6 +12,8 @@ networks    NETWORKS: the CIFAR ResNet and the fast network
 transformer ViT, and its hybrid with a convolutional stem
 data        CIFAR-10, image folders, Shapes-10; batches made on the device
 training    Run says what to train, fit() trains it and gives a record
+study       many runs: what is missing, in order, shared by processes, within a budget
+archive     all records as one file
 explain     capture() gives every map of every block; Grad-CAM; the measures of an explanation
 figures     records and maps in, figure out
 records     records into tables

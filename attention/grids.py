@@ -19,9 +19,9 @@ from attention.hybrid import SPACE
 from attention.pooling import POOLINGS
 from attention.records import read_record
 from attention.settings import comparison as setting
-from attention.settings import home, profile
+from attention.settings import profile
 from attention.splits import held_out
-from attention.training import Run
+from attention.training import Files, Run
 
 SEEDS = {"smoke": 2, "quick": 3, "full": 5}
 FIRST_SEED_OF_CHOICE = 100
@@ -213,13 +213,14 @@ def search(count=None, data=None):
 
 def _accuracies(runs, data):
     """{name: accuracy} of those runs that have a record."""
-    folder = home() / "data" / "runs" / data.name
-    paths = ((run, folder / f"{run.key(data)}.json") for run in runs)
-    return {
-        run.name: read_record(path)["result"]["test_accuracy"]
-        for run, path in paths
-        if path.exists()
-    }
+    found = {}
+    for run in runs:
+        try:
+            record = read_record(Files(run, data).record)
+        except (FileNotFoundError, ValueError):  # none, or a damaged one: to be trained first
+            continue
+        found[run.name] = record["result"]["test_accuracy"]
+    return found
 
 
 def _choosing(count):

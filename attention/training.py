@@ -120,8 +120,8 @@ class Run:
         return network.to(memory_format=torch.channels_last)
 
     def _layers(self, classes, fixed):
-        """{name: shape} of the state. It is the same for all seeds, so it is kept where the code
-        is `fixed`: to build hundreds of networks takes a while."""
+        """{name: shape} of the state."""
+        # The same for all seeds, and to build hundreds of networks takes a while.
         same = repr(dataclasses.replace(self, seed=0)), classes
         if not fixed or same not in LAYERS:
             state = self.build(classes).state_dict()

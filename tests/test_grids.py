@@ -107,6 +107,8 @@ def test_only_the_best_of_a_search_are_trained_again():
     best = sorted(first, key=lambda run: -(50 + (2 * first.index(run)) % 5))[: grids.FINALISTS]
     assert [run.options for run in again] == [run.options for run in best]
     parents = [run.block for run in grids.search(3, data) if run.seed == 102]
+    (folder / f"{first[0].key(data)}.json").write_text("half a rec")  # has to be trained again
+    assert {run.seed for run in grids.search(3, data)} == {100}
     assert parents[:3] == [None, *grids.PARENTS[:2]]
 
 
