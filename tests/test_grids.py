@@ -11,6 +11,7 @@ from attention.blocks import BLOCKS
 from attention.data import Dataset, Split
 from attention.hybrid import SPACE, Hybrid
 from attention.insertion import mechanisms
+from attention.settings import home
 from attention.splits import held_out
 
 
@@ -93,7 +94,7 @@ def test_only_the_best_of_a_search_are_trained_again():
     runs = grids.search(3, data)
     first = [run for run in runs if run.block == "hybrid"]
     assert len(first) == len(grids.candidates()) and {run.seed for run in runs} == {100}
-    folder = grids.home() / "data" / "runs" / data.name
+    folder = home() / "data" / "runs" / data.name
     folder.mkdir(parents=True)
     for place, run in enumerate(first):
         record = {
