@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from attention import explain, machine
+from attention import explain, grids, machine
 from attention.batches import Batches, normalise
 from attention.counting import flops, parameters
 from attention.data import load
@@ -205,11 +205,12 @@ def four_blocks():
 
 
 def compared():
-    """The plain network, every block, every pooling and the transformers, as they are compared."""
+    """Plain networks, every block, every pooling and the transformers, as they are compared."""
     setting = comparison()
     runs = [Run(**setting), *(Run(block=name, **setting) for name in mechanisms())]
     smaller = Run(block="local", options={"kernel_size": 3}, **setting)
-    return [*runs, smaller, *(Run(**comparison(name)) for name in ("vit", "convvit"))]
+    transformers = [Run(**comparison(name)) for name in ("vit", "convvit")]
+    return [*runs, smaller, *grids.wider(), *transformers]
 
 
 def main():

@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import torch
 from tqdm.auto import tqdm
 
 from attention import grids, machine
@@ -62,13 +63,15 @@ def networks(what, seeds=None):
     """The networks of a survey, one seed after the other: a list of `Run`.
 
     The smoke profile has a few; elsewhere it is every mechanism, "localisation" as trained for
-    Shapes-10, "faithfulness" as compared on the chosen dataset, without the wider plain networks.
+    Shapes-10, "faithfulness" as compared on the chosen dataset, without the wider plain networks
+    and the hybrid.
     """
     if what == "localisation":
         found = grids.shapes(seeds)
     else:
         wider = {run.name for run in grids.wider()}
         found = [run for run in grids.comparison(seeds) if run.name not in wider]
+        found = [run for run in found if run.block != "hybrid"]
     if profile() == "smoke":
         return [run for run in found if run.block in ("spatial", "cbam", "nonlocal")]
     return found
@@ -177,7 +180,7 @@ def _located(network, data, images, advance):
 
 
 def _removed(network, data, images, advance):
-    test, answered = (_first(data.test, images[name]) for name in ("removed", "answered"))
+    test = _first(data.test, images["removed"])
     prepared = _prepared(network, test, data)
     maps = every_map(network, prepared)
     rows = _rows(maps)
@@ -185,20 +188,30 @@ def _removed(network, data, images, advance):
         found = areas(network, prepared, {name: one.maps}, batch_size=200)
         rows[name] |= {measure: _interval(found[measure]) for measure in MEASURES["faithfulness"]}
         advance(0.9 / len(maps))
+    effect = _effect(network, data, images)
+    advance(0.1)
+    return rows, effect
+
+
+def _effect(network, data, images):
+    """{path of an own map: what it does, and the accuracy without it}"""
+    if not any(isinstance(module, Map) for module in network.modules()):
+        return {}
+    test, answered = (_first(data.test, images[name]) for name in ("removed", "answered"))
+    # Maps are shuffled within a batch. Where images lie class by class, as in a folder tree, those
+    # of a batch would be maps of the same class, and would help instead of harm.
+    mixed = torch.randperm(len(answered), generator=torch.Generator().manual_seed(0))
+    answered = answered.take(mixed)
 
     def accuracy(network):
         logits = predict(network, answered, data, batch_size=100)
         return 100 * float((logits.argmax(1) == answered.labels).float().mean())
 
-    effect = {}
-    if any(isinstance(module, Map) for module in network.modules()):
-        with capture(network) as captured:
-            predict(network, test, data, batch_size=100)
-        without = knocked_out(network, prepared, accuracy).add_prefix("accuracy_")
-        table = behaviour(captured, test.labels).join(without)
-        effect = json.loads(table.to_json(orient="index"))  # nan becomes null
-    advance(0.1)
-    return rows, effect
+    with capture(network) as captured:
+        predict(network, test, data, batch_size=100)
+    without = knocked_out(network, _prepared(network, test, data), accuracy)
+    table = behaviour(captured, test.labels).join(without.add_prefix("accuracy_"))
+    return json.loads(table.to_json(orient="index"))  # nan becomes null
 
 
 def _first(split, count):

@@ -185,6 +185,33 @@ def test_faithfulness_and_effect(images):
     assert table.accuracy_whole[0] == pytest.approx(100 * float(right.float().mean()))
 
 
+class ByTheGate(nn.Module):
+    """Two classes, bright and dark, told apart by the gate alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate, self.layer4 = Gate(SPATIAL), nn.Conv2d(3, 2, 1)
+
+    def forward(self, x):
+        gate = self.gate(4 * x.mean((1, 2, 3), keepdim=True))
+        return torch.cat([0.5 - gate, gate - 0.5], 1)[:, :, 0, 0] + 0 * self.layer4(x).mean((2, 3))
+
+
+def test_a_map_of_another_image_is_one_of_any_class(monkeypatch):
+    labels = torch.arange(2).repeat_interleave(200)  # class by class, as in a folder tree
+    pixels = (255 * labels).byte().view(-1, 1, 1, 1).expand(-1, 3, 4, 4).contiguous()
+    split = data.Split(pixels, labels)
+    two = data.Dataset("two", split, split, ("dark", "bright"))
+    monkeypatch.setattr(survey, "trained", lambda run, data, progress: ByTheGate().eval())
+    record = {"result": {"test_accuracy": 100}}
+    monkeypatch.setattr(survey, "fit", lambda run, data, progress: record)
+    counts = {"choice": 4, "located": 4, "removed": 4, "answered": 400}
+    [row] = survey.measure("faithfulness", small(), two, counts)["effect"].values()
+    assert row["accuracy_whole"] == 100
+    # half of the maps come from the other class: 200 ± 10 of 400
+    assert 37.5 < row["accuracy_shuffled"] < 62.5
+
+
 def test_what_is_measured_twice_is_measured_once(planted, images):
     bright, runs = bright_objects(images), [small(seed) for seed in range(3)]
 

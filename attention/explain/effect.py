@@ -19,7 +19,7 @@ def replaced(network, path, way, mean=None, seed=0):
     path: of the module that gives the map, as in the dict of `capture`.
     way: "mean": `mean`, a map (1, …), for every image; "ones": 1 everywhere (gates only: weights
         over positions would not add up to 1); "shuffled": each image gets the map of another image
-        of its batch.
+        of its batch, so the batches must mix the classes.
     """
     module = dict(network.named_modules()).get(path)
     if not isinstance(module, Map):
