@@ -15,6 +15,8 @@ training    Run says what to train, fit() trains it and gives a record
 study       many runs: what is missing, in order, shared by processes, within a budget
 archive     all records as one file
 explain     capture() gives every map of every block; Grad-CAM; the measures of an explanation
+survey      every map of every trained network measured, and kept
+findings    what a survey has found, as tables
 figures     records and maps in, figure out
 records     records into tables
 statistics  what the tables say: paired differences, ranks, what fits a budget

@@ -6,59 +6,113 @@ from pathlib import Path
 
 import pandas as pd
 
+from attention import statistics
 from attention.files import replacing
-from attention.records import frame, read, summary
+from attention.records import frame, read
 from attention.settings import home
 
 MARKS = "<!-- results: written by python -m attention.readme -->", "<!-- end of results -->"
+SETTING = ["dataset", "train_images", "epochs", "hardware", "precision"]
+# Made from another dataset for a purpose of their own; notebooks 7 and 9 are about them.
+ASIDE = ("-validation", "-random-labels", "shapes10")
 
 
-def markdown(records):
-    """The results as Markdown: a table for each dataset and setting, and where it was measured."""
+def markdown(records, costs=None):
+    """The results as Markdown: a table for each dataset and setting, and where it was measured.
+
+    costs: a frame by name with step_ms, latency_ms and memory_mib, for the networks it has.
+    """
+    table = frame(records)
+    groups = [(len(rows), key, rows) for key, rows in table.groupby(SETTING, sort=False)]
     parts = []
-    table = summary(frame(records)).sort_values(["dataset", "parameters", "name"], kind="stable")
-    setting = ["dataset", "train_images", "epochs", "hardware", "precision"]
-    for (dataset, images, epochs, hardware, precision), rows in table.groupby(setting, sort=False):
-        shown = pd.DataFrame({
-            "network": rows.name,
-            "test accuracy (%)": rows.test_accuracy.map("{:.2f}".format),
-            "± over seeds": rows.spread.map(lambda v: "–" if pd.isna(v) else f"{v:.2f}"),
-            "runs": rows.runs,
-            "parameters": rows.parameters.map("{:,}".format),
-            "MFLOPs": rows.mflops.map("{:,.1f}".format),
-        })  # fmt: skip
-        align = ("left", *["right"] * (shown.shape[1] - 1))
+    for _, (dataset, images, epochs, hardware, precision), rows in sorted(
+        groups, key=lambda group: (-group[0], group[1])
+    ):
         parts.append(
             f"**{dataset}**, {images:,} training images, {epochs} epochs, final epoch, "
-            f"on {hardware}, {precision}:\n\n"
-            + shown.to_markdown(index=False, colalign=align, disable_numparse=True)
+            f"on {hardware}, {precision}:\n\n" + _markdown(compared(rows, costs))
         )
     return "\n\n".join(parts)
 
 
+def compared(rows, costs=None):
+    """The runs of one setting, a row a network, in words: accuracy, difference to plain, cost."""
+    found = statistics.means(rows).sort_values(["parameters", "mean"], kind="stable")
+    shown = pd.DataFrame({
+        "network": found.index,
+        "runs": found.n,
+        "test accuracy (%)": found["mean"].map("{:.2f}".format),
+        "95 % interval": _intervals(found.low, found.high, "{:.1f} to {:.1f}"),
+    })  # fmt: skip
+    plain = next((name for name in found.index if name.endswith("(plain)")), None)
+    if plain and found.n.max() > 1:
+        pairs = statistics.paired(rows, plain).reindex(found.index)
+        sure = pairs.p_corrected < 0.05
+        words = pairs.difference.map("{:+.2f}".format) + sure.map({True: " *", False: ""})
+        shown["minus plain"] = words.where(pairs.difference.notna(), "–")
+        shown["its interval"] = _intervals(pairs.low, pairs.high, "{:+.1f} to {:+.1f}")
+    shown["parameters"] = found.parameters.map("{:,.0f}".format)
+    shown["MFLOPs"] = found.mflops.map("{:,.1f}".format)
+    if costs is not None and len(found.index.intersection(costs.index)):
+        own = costs.reindex(found.index)
+        for column, heading in (
+            ("step_ms", "step (ms)"),
+            ("latency_ms", "one answer (ms)"),
+            ("memory_mib", "kept for backward (MiB)"),
+        ):
+            shown[heading] = own[column].map(
+                lambda value: "–" if pd.isna(value) else f"{value:,.1f}"
+            )
+    return shown
+
+
 def times_markdown(benchmark):
     """What `attention.benchmark` measured of the blocks, as Markdown."""
-    machine, rows = benchmark["machine"], pd.DataFrame(benchmark["rows"])
+    rows = pd.DataFrame(benchmark["rows"])
     shown = pd.DataFrame({
         "network": rows.name,
         "one training step (ms)": rows.step_ms.map("{:,.0f}".format),
         "time against the first": rows.time.map("× {:.2f}".format),
     })  # fmt: skip
-    return (
-        f"One training step of {benchmark['batch_size']} images of 32×32, the networks in turns, "
-        f"median of {benchmark['rounds']} rounds, on {machine['hardware']}, {machine['threads']} "
-        f"threads, {machine['precision']}:\n\n"
-        + shown.to_markdown(index=False, colalign=("left", "right", "right"), disable_numparse=True)
-    )
+    return f"One training step, {_where(benchmark)}:\n\n" + _markdown(shown)
 
 
 def report(folder=None):
     """The README's tables: results of all committed runs, and what `attention.benchmark` found."""
     folder = Path(folder) if folder else home() / "data"
-    parts = [markdown(read(folder / "runs"))]
-    for path in sorted((folder / "benchmarks").glob("*.json")):
-        parts.append(times_markdown(json.loads(path.read_text(encoding="utf-8"))))
-    return "\n\n".join(parts)
+    records = [r for r in read(folder / "runs") if not r["dataset"]["name"].endswith(ASIDE)]
+    measured = {
+        path.stem: json.loads(path.read_text(encoding="utf-8"))
+        for path in sorted((folder / "benchmarks").glob("*.json"))
+    }
+    mechanisms = measured.pop("mechanisms")
+    costs = pd.DataFrame(mechanisms["rows"]).set_index("name")
+    costs = costs[["step_ms", "latency_ms", "memory_mib"]]
+    notes = (
+        "`*`: significant after Holm's correction for all rows. Step: one training step, "
+        f"{_where(mechanisms)}; one answer: one image, without a batch; kept for backward: what "
+        "the forward pass of a batch holds."
+    )
+    return "\n\n".join([markdown(records, costs), notes, *map(times_markdown, measured.values())])
+
+
+def _where(benchmark):
+    machine = benchmark["machine"]
+    return (
+        f"{benchmark['batch_size']} images of 32×32, the networks in turns, median of "
+        f"{benchmark['rounds']} rounds, on {machine['hardware']}, {machine['threads']} threads, "
+        f"{machine['precision']}"
+    )
+
+
+def _intervals(low, high, form):
+    ends = zip(low, high, strict=True)
+    return ["–" if pd.isna(a) else form.format(a, b) for a, b in ends]
+
+
+def _markdown(shown):
+    align = ("left", *["right"] * (shown.shape[1] - 1))
+    return shown.to_markdown(index=False, colalign=align, disable_numparse=True)
 
 
 def write_readme(path, tables):

@@ -42,21 +42,8 @@ def frame(records):
             "mflops": r["result"]["flops"] / 1e6,
             "seconds": r["cost"]["seconds"],
             "images_per_second": r["cost"]["images_per_second"],
-            "hardware": f"{r['machine']['hardware']}, {r['machine']['threads']} threads",
+            "hardware": r["machine"]["hardware"],
             "precision": r["machine"]["precision"],
         }
         for r in records
     ])  # fmt: skip
-
-
-def summary(table):
-    """One row a dataset, setting and network: mean accuracy over seeds, its spread, its cost."""
-    keys = ["dataset", "train_images", "epochs", "hardware", "precision", "name"]
-    grouped = table.groupby(keys, sort=False)
-    return grouped.agg(
-        runs=("seed", "size"),
-        test_accuracy=("test_accuracy", "mean"),
-        spread=("test_accuracy", "std"),
-        parameters=("parameters", "first"),
-        mflops=("mflops", "first"),
-    ).reset_index()

@@ -5,6 +5,7 @@ import re
 import subprocess
 
 import nbformat
+import pandas as pd
 import pytest
 from address import ROOT, address, change, places
 
@@ -22,22 +23,41 @@ def record(name, seed, accuracy, seconds, dataset="shapes10"):
     }
 
 
-def test_summary_gives_mean_and_spread_over_seeds():
-    rows = [record("a", 0, 80.0, 10), record("a", 1, 84.0, 14), record("b", 0, 90.0, 20)]
-    table = records.summary(records.frame(rows)).set_index("name")
-    assert table.test_accuracy.to_dict() == {"a": 82.0, "b": 90.0}
-    assert table.spread["a"] == pytest.approx(8**0.5)  # of 80 and 84: √((2² + 2²) / 1)
-    assert table.runs.to_dict() == {"a": 2, "b": 1}
+def rows_of(text):
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
 
 
 def test_markdown_keeps_datasets_apart_and_marks_single_runs():
     text = readme.markdown([record("a", 0, 80.0, 10), record("a", 0, 50.0, 10, "flowers")])
     assert text.count("| network") == 2
     assert "**shapes10**, 100 training images, 2 epochs" in text and "**flowers**" in text
-    [row] = [line for line in text.splitlines() if "80.00" in line]
-    assert [cell.strip() for cell in row.split("|")[1:-1]] == [
-        "a", "80.00", "–", "1", "1,000", "2.5",
-    ]  # fmt: skip
+    [row] = [row for row in rows_of(text) if "80.00" in row]
+    assert row == ["a", "1", "80.00", "–", "1,000", "2.5"]
+
+
+def test_markdown_gives_intervals_differences_and_costs():
+    values = {"net (plain)": (80.0, 82.0), "net + a": (84.0, 86.5)}
+    runs = [record(n, seed, v, 10) for n, row in values.items() for seed, v in enumerate(row)]
+    costs = pd.DataFrame({"step_ms": [12.3], "latency_ms": [4.0], "memory_mib": [7.0]}, ["net + a"])
+    plain, block = rows_of(readme.markdown(runs, costs))[-2:]
+    # with two seeds: t = 12.706 (97.5 %, one degree of freedom) times half the distance
+    assert plain[:6] == ["net (plain)", "2", "81.00", "68.3 to 93.7", "–", "–"]
+    assert block[1:6] == ["2", "85.25", "69.4 to 101.1", "+4.25 *", "+1.1 to +7.4"]
+    assert plain[-3:] == ["–", "–", "–"] and block[-3:] == ["12.3", "4.0", "7.0"]
+
+
+def test_what_is_chosen_by_or_explained_is_not_among_the_results(tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "benchmarks").mkdir()
+    for name in ("flowers", "flowers-validation", "flowers-random-labels", "shapes10"):
+        text = json.dumps(record("a", 0, 80.0, 10, name))
+        (tmp_path / "runs" / f"{name}.json").write_text(text)
+    row = {"name": "a", "step_ms": 1.0, "time": 1.0, "latency_ms": 1.0, "memory_mib": 1.0}
+    machine = {"hardware": "abacus", "threads": 2, "precision": "float32"}
+    measured = {"machine": machine, "rounds": 3, "batch_size": 8, "rows": [row]}
+    (tmp_path / "benchmarks" / "mechanisms.json").write_text(json.dumps(measured))
+    text = readme.report(tmp_path)
+    assert text.count("| network") == 1 and "**flowers**" in text
 
 
 def test_readme_is_written_between_the_marks_only(tmp_path):

@@ -33,9 +33,7 @@ def save(figure, name, dataset, table=None, drawn_from_data=True):
     drawing that owes nothing to them.
     """
     if drawn_from_data:
-        # under the figure, where no legend stands
-        where = dict(y=0, va="top", fontsize="x-small", color="0.4")
-        figure.supxlabel(f"data: {dataset} · {profile()} profile", **where)
+        figure.supxlabel(f"data: {dataset} · {profile()} profile", fontsize="x-small", color="0.4")
     for ending in ("png", "pdf"):
         with replacing(folder(dataset) / f"{name}.{ending}") as path:
             # without the date in it, an unchanged figure is an unchanged file

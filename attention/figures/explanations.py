@@ -23,13 +23,13 @@ def explained(image, maps, mask=None, mark=None, columns=6):
     axes.flat[0].imshow(as_picture(image))
     axes.flat[0].set_title("picture", fontsize="small")
     for axis, (title, one) in zip(axes.flat[1:], maps.items(), strict=False):
-        one = one.cpu()
-        drawn = axis.imshow(one / one.max().clamp_min(1e-12), cmap=MAPS, vmin=0, vmax=1)
+        one = one.cpu().numpy()
+        drawn = axis.imshow(one / max(one.max(), 1e-12), cmap=MAPS, vmin=0, vmax=1)
         axis.set_title(f"{title}\nhighest {one.max():.2g}", fontsize="x-small")
     for axis in axes.flat[: 1 + len(maps)]:
         if mask is not None:
-            axis.contour(mask.cpu().float(), [0.5], colors="white", linewidths=2.5)
-            axis.contour(mask.cpu().float(), [0.5], colors="black", linewidths=1)
+            for colour, width in (("white", 2.5), ("black", 1)):
+                axis.contour(mask.cpu().float().numpy(), [0.5], colors=colour, linewidths=width)
         if mark is not None:
             axis.plot(mark[1], mark[0], "+", color="white", ms=13, mew=4)
             axis.plot(mark[1], mark[0], "+", color="black", ms=12, mew=2)
@@ -49,12 +49,13 @@ def removal(rows, share, curves, ylabel):
     figure = plt.figure(figsize=(1.15 * len(share) + 1.6, 1.25 * count + 3.4))
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.25 * count, 3))
     axes = top.subplots(count, len(share), squeeze=False)
+    for axis, part in zip(axes[0], share, strict=True):
+        axis.set_title(f"{part:.0%} gone", fontsize="small")
     for line, (label, pictures) in zip(axes, rows.items(), strict=True):
-        for axis, one, part in zip(line, pictures, share, strict=True):
+        for axis, one in zip(line, pictures, strict=True):
             axis.imshow(as_picture(one))
             axis.set(xticks=[], yticks=[])
-            if line is axes[0]:
-                axis.set_title(f"{part:.0%} gone", fontsize="small")
+            sns.despine(ax=axis, left=True, bottom=True)
         line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
     axis = bottom.subplots()
     for number, (label, (shares, values)) in enumerate(curves.items()):
@@ -66,14 +67,16 @@ def removal(rows, share, curves, ylabel):
     return figure
 
 
-def dots(table, labels, by):
+def dots(table, labels, by, limits=None):
     """What measures say about the maps of many networks: a panel a measure, a line a network.
 
     table: as `findings.over_seeds` gives it; the intervals are drawn as bars where there are any.
     labels: {measure: what stands at its axis}. by: the map whose first measure orders the networks.
+    limits: of the axes; an interval may go beyond what a measure can be.
     """
     first = next(iter(labels))
-    maps = list(dict.fromkeys(table.index.get_level_values(1)))
+    maps = table.index.unique(1)
+    maps = [*maps[maps == by], *maps[maps != by]]  # so that `by` has the first colour
     means = table[first, "mean"].unstack()
     means = means.sort_values(by, na_position="first") if by in means else means
     places = {name: place for place, name in enumerate(means.index)}
@@ -91,7 +94,7 @@ def dots(table, labels, by):
                 part["mean"], y, xerr=np.nan_to_num(spread), fmt=marker, color=colour, ms=5,
                 lw=1.2, label=name,
             )  # fmt: skip
-        axis.set_xlabel(label)
+        axis.set(xlabel=label, xlim=limits)
         axis.grid(axis="y", color="0.93")
         axis.set_axisbelow(True)
     axes[0, 0].set_yticks(range(len(places)), list(places))
