@@ -4,6 +4,8 @@
 VENV ?= .venv
 BIN = $(abspath $(VENV))/bin
 READY = $(VENV)/.installed
+# Tests run in as many processes as there are cores; each needs about 1 GB.
+WORKERS = -n auto --maxprocesses 4
 NOTEBOOKS = $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
 .PHONY: notebooks test results address clean
@@ -24,10 +26,10 @@ notebooks: $(READY)
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(WORKERS)
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 	ATTENTION_HOME="$$home" ATTENTION_DATA=shapes10 ATTENTION_PROFILE=smoke \
-	    $(BIN)/python -m pytest -q --nbval $(NOTEBOOKS)
+	    $(BIN)/python -m pytest -q $(WORKERS) --dist loadfile --nbval $(NOTEBOOKS)
 
 # The environment, with the versions that the tests ran with.
 $(READY): requirements.txt tests/requirements.txt constraints.txt pyproject.toml
