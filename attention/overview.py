@@ -47,7 +47,7 @@ def costs(runs, data, rounds=2, progress=True):
 def known(what, runs, data):
     """The records of `survey.survey(what, runs, data)` that are there; none is measured."""
     paths = (survey.folder(what) / data.name / f"{run.key(data)}.json" for run in runs)
-    return [survey.read_record(path) for path in paths if path.exists()]
+    return [survey.read(path) for path in paths if path.exists()]
 
 
 def maps(located, removed):

@@ -10,15 +10,16 @@ from attention.settings import home
 KEYS = ("name", "run", "dataset", "result", "cost", "machine")
 
 
-def read_record(path):
-    """One record, a dict with the `KEYS`. Raises ValueError that names a file which is none."""
+def read_record(path, keys=KEYS):
+    """One record, a dict with these keys. Raises ValueError that names a file which is none."""
     path = Path(path)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return {key: record[key] for key in KEYS}
+        return {key: record[key] for key in keys}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"{path.name} in {path.parent} is not a record ({error!r}): remove it to train anew"
+            f"{path.name} in {path.parent} is not a record ({error!r}): remove it to have it made "
+            "anew"
         ) from error
 
 

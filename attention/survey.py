@@ -17,7 +17,6 @@ import dataclasses
 import datetime
 import json
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -41,6 +40,7 @@ from attention.explain.every import GRAD_CAM
 from attention.files import replacing
 from attention.findings import choose, compared, frame, over_seeds
 from attention.gates import Map
+from attention.records import read_record
 from attention.settings import home, profile
 from attention.trainer import predict
 from attention.training import fit, trained
@@ -90,7 +90,7 @@ def survey(what, runs, data, images=None, minutes=None, progress=True):
         raise ValueError(f"localisation needs masks of the objects, and {data.name} has none")
     images = IMAGES[profile()] if images is None else images
     paths = [folder(what) / data.name / f"{run.key(data)}.json" for run in runs]
-    found = [read_record(path) if path.exists() else None for path in paths]
+    found = [read(path) if path.exists() else None for path in paths]
     found = [one if one and one["images"] == images else None for one in found]
     missing = [number for number, one in enumerate(found) if one is None]
     form = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} networks [{elapsed}<{remaining}]"
@@ -117,16 +117,9 @@ def folder(what):
     return home() / "data" / "explanations" / what
 
 
-def read_record(path):
-    """One record, a dict with the `KEYS`. Raises ValueError that names a file which is none."""
-    path = Path(path)
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        return {key: record[key] for key in KEYS}
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path.name} in {path.parent} is not a record ({error!r}): remove it to measure anew"
-        ) from error
+def read(path):
+    """One record of a survey, see `records.read_record`."""
+    return read_record(path, KEYS)
 
 
 def measure(what, run, data, images, advance=lambda share: None):
