@@ -181,7 +181,12 @@ def torchrun_main():
     study.load = small_images
     study.GRIDS.clear()
     study.GRIDS["tiny"] = Grid(lambda count, data: runs(count), lambda data: data)
-    log_what_is_trained(setattr, Path(os.environ["ATTENTION_HOME"], "log"))
+    here = Path(os.environ["ATTENTION_HOME"])
+    log_what_is_trained(setattr, here / "log")
+    # both begin together: runs as small as these are over before a slow start is
+    (here / f"rank{os.environ['RANK']}").touch()
+    while len(list(here.glob("rank?"))) < 2:
+        time.sleep(0.02)
     study.main()
 
 
