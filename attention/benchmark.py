@@ -26,10 +26,9 @@ from attention.batches import Batches, normalise
 from attention.counting import flops, parameters
 from attention.data import load
 from attention.files import replacing
-from attention.insertion import mechanisms
 from attention.memory import kept_for_backward
 from attention.settings import comparison, home
-from attention.trainer import Trainer, predict
+from attention.trainer import Trainer, evaluate, predict
 from attention.training import Run
 
 
@@ -173,9 +172,6 @@ def explanation(data, count=1000, progress=True):
             predict(network, test, data)
         explain.behaviour(captured, test.labels)
 
-    def accuracy(network):
-        return 100 * float((predict(network, test, data).argmax(1) == test.labels).float().mean())
-
     def agree():
         for one in maps.values():
             explain.rank_correlation(one, maps["Grad-CAM"])
@@ -186,7 +182,9 @@ def explanation(data, count=1000, progress=True):
 
     measures = {
         "all maps": make, "localisation": locate, "agreement": agree, "behaviour": behave,
-        "knocked out": lambda: explain.knocked_out(network, images, accuracy),
+        "knocked out": lambda: explain.knocked_out(
+            network, images, lambda changed: evaluate(changed, test, data)[1]
+        ),
     }  # fmt: skip
     for name in names:
         measures[f"removal, {name}"] = lambda name=name: explain.areas(
@@ -205,12 +203,8 @@ def four_blocks():
 
 
 def compared():
-    """Plain networks, every block, every pooling and the transformers, as they are compared."""
-    setting = comparison()
-    runs = [Run(**setting), *(Run(block=name, **setting) for name in mechanisms())]
-    smaller = Run(block="local", options={"kernel_size": 3}, **setting)
-    transformers = [Run(**comparison(name)) for name in ("vit", "convvit")]
-    return [*runs, smaller, *grids.wider(), *transformers]
+    """All networks of the comparison, and local windows of their own size beside the small ones."""
+    return [*grids.comparison(1), Run(block="local", **comparison())]
 
 
 def main():

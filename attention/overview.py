@@ -127,21 +127,21 @@ def styled(table, maps=None, confidence=0.95):
     maps: {column of the table: (its heading, a format)}, for numbers about maps.
     """
     columns = {
-        ("accuracy (%)", "seeds"): _numbers(table.n, "{:.0f}"),
-        ("accuracy (%)", "mean"): _numbers(table["mean"], "{:.2f}"),
-        ("accuracy (%)", "interval"): _intervals(table.low, table.high, "{:.1f} to {:.1f}"),
+        ("accuracy (%)", "seeds"): numbers(table.n, "{:.0f}"),
+        ("accuracy (%)", "mean"): numbers(table["mean"], "{:.2f}"),
+        ("accuracy (%)", "interval"): intervals(table.low, table.high, "{:.1f} to {:.1f}"),
     }
     sure = {}
     for prefix, heading in (("plain", "minus plain"), ("size", "minus plain of its size")):
         low, high = table[f"{prefix}_low"], table[f"{prefix}_high"]
         p = table[f"{prefix}_p_corrected"]
-        columns[heading, "points"] = _numbers(table[f"{prefix}_difference"], "{:+.2f}")
-        columns[heading, "interval"] = _intervals(low, high, "{:+.1f} to {:+.1f}")
-        columns[heading, "p (Holm)"] = _numbers(p, "{:.3f}")
+        columns[heading, "points"] = numbers(table[f"{prefix}_difference"], "{:+.2f}")
+        columns[heading, "interval"] = intervals(low, high, "{:+.1f} to {:+.1f}")
+        columns[heading, "p (Holm)"] = numbers(p, "{:.3f}")
         sure[heading] = p < 1 - confidence
     for top, wanted in (("cost", SHOWN), ("maps", maps or {})):
         for column, (heading, form) in wanted.items():
-            columns[top, heading] = _numbers(table[column], form)
+            columns[top, heading] = numbers(table[column], form)
     shown = pd.DataFrame(columns).rename_axis(None)
 
     def bold(cells):
@@ -151,11 +151,13 @@ def styled(table, maps=None, confidence=0.95):
     return shown.style.apply(bold).set_table_attributes('style="font-size: 85%"')
 
 
-def _numbers(column, form):
+def numbers(column, form):
+    """A column as words: "–" for nan, and a minus sign that is one."""
     return column.map(lambda value: "–" if pd.isna(value) else form.format(value).replace("-", "−"))
 
 
-def _intervals(low, high, form):
+def intervals(low, high, form):
+    """Two columns as one of words; `form` takes both ends."""
     ends = pd.Series(list(zip(low, high, strict=True)), index=low.index)
     words = ends.map(lambda pair: "–" if pd.isna(pair[0]) else form.format(*pair))
     return words.str.replace("-", "−")

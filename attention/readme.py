@@ -8,6 +8,7 @@ import pandas as pd
 
 from attention import statistics
 from attention.files import replacing
+from attention.overview import COSTS, intervals, numbers
 from attention.records import frame, read
 from attention.settings import home
 
@@ -20,7 +21,7 @@ ASIDE = ("-validation", "-random-labels", "shapes10")
 def markdown(records, costs=None):
     """The results as Markdown: a table for each dataset and setting, and where it was measured.
 
-    costs: a frame by name with step_ms, latency_ms and memory_mib, for the networks it has.
+    costs: a frame by name with the columns `overview.COSTS`, for the networks it has.
     """
     table = frame(records)
     groups = [(len(rows), key, rows) for key, rows in table.groupby(SETTING, sort=False)]
@@ -41,28 +42,23 @@ def compared(rows, costs=None):
     shown = pd.DataFrame({
         "network": found.index,
         "runs": found.n,
-        "test accuracy (%)": found["mean"].map("{:.2f}".format),
-        "95 % interval": _intervals(found.low, found.high, "{:.1f} to {:.1f}"),
+        "test accuracy (%)": numbers(found["mean"], "{:.2f}"),
+        "95 % interval": intervals(found.low, found.high, "{:.1f} to {:.1f}"),
     })  # fmt: skip
     plain = next((name for name in found.index if name.endswith("(plain)")), None)
     if plain and found.n.max() > 1:
         pairs = statistics.paired(rows, plain).reindex(found.index)
         sure = pairs.p_corrected < 0.05
-        words = pairs.difference.map("{:+.2f}".format) + sure.map({True: " *", False: ""})
-        shown["minus plain"] = words.where(pairs.difference.notna(), "–")
-        shown["its interval"] = _intervals(pairs.low, pairs.high, "{:+.1f} to {:+.1f}")
+        words = numbers(pairs.difference, "{:+.2f}")
+        shown["minus plain"] = words + sure.map({True: " *", False: ""})
+        shown["its interval"] = intervals(pairs.low, pairs.high, "{:+.1f} to {:+.1f}")
     shown["parameters"] = found.parameters.map("{:,.0f}".format)
     shown["MFLOPs"] = found.mflops.map("{:,.1f}".format)
     if costs is not None and len(found.index.intersection(costs.index)):
         own = costs.reindex(found.index)
-        for column, heading in (
-            ("step_ms", "step (ms)"),
-            ("latency_ms", "one answer (ms)"),
-            ("memory_mib", "kept for backward (MiB)"),
-        ):
-            shown[heading] = own[column].map(
-                lambda value: "–" if pd.isna(value) else f"{value:,.1f}"
-            )
+        headings = ("step (ms)", "one answer (ms)", "kept for backward (MiB)")
+        for column, heading in zip(COSTS, headings, strict=True):
+            shown[heading] = numbers(own[column], "{:,.1f}")
     return shown
 
 
@@ -87,7 +83,7 @@ def report(folder=None):
     }
     mechanisms = measured.pop("mechanisms")
     costs = pd.DataFrame(mechanisms["rows"]).set_index("name")
-    costs = costs[["step_ms", "latency_ms", "memory_mib"]]
+    costs = costs[list(COSTS)]
     notes = (
         "`*`: significant after Holm's correction for all rows. Step: one training step, "
         f"{_where(mechanisms)}; one answer: one image, without a batch; kept for backward: what "
@@ -103,11 +99,6 @@ def _where(benchmark):
         f"{benchmark['rounds']} rounds, on {machine['hardware']}, {machine['threads']} threads, "
         f"{machine['precision']}"
     )
-
-
-def _intervals(low, high, form):
-    ends = zip(low, high, strict=True)
-    return ["–" if pd.isna(a) else form.format(a, b) for a, b in ends]
 
 
 def _markdown(shown):

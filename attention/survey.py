@@ -42,7 +42,7 @@ from attention.findings import choose, compared, frame, over_seeds
 from attention.gates import Map
 from attention.records import read_record
 from attention.settings import home, profile
-from attention.trainer import predict
+from attention.trainer import evaluate, predict
 from attention.training import fit, trained
 
 # How many images: of training images, to choose a network's own map by; of test images, for the
@@ -69,9 +69,8 @@ def networks(what, seeds=None):
     if what == "localisation":
         found = grids.shapes(seeds)
     else:
-        wider = {run.name for run in grids.wider()}
-        found = [run for run in grids.comparison(seeds) if run.name not in wider]
-        found = [run for run in found if run.block != "hybrid"]
+        beside = {run.name for run in (*grids.wider(), grids.mechanism("hybrid"))}
+        found = [run for run in grids.comparison(seeds) if run.name not in beside]
     if profile() == "smoke":
         return [run for run in found if run.block in ("spatial", "cbam", "nonlocal")]
     return found
@@ -197,8 +196,7 @@ def _effect(network, data, images):
     answered = answered.take(mixed)
 
     def accuracy(network):
-        logits = predict(network, answered, data, batch_size=100)
-        return 100 * float((logits.argmax(1) == answered.labels).float().mean())
+        return evaluate(network, answered, data, batch_size=100)[1]
 
     with capture(network) as captured:
         predict(network, test, data, batch_size=100)

@@ -156,8 +156,8 @@ def predict(network, split, data, device=None, precision="float32", batch_size=5
     return torch.cat(logits)
 
 
-def evaluate(network, split, data, device=None, precision="float32"):
+def evaluate(network, split, data, device=None, precision="float32", batch_size=500):
     """Mean cross-entropy and accuracy in percent on the images of a split."""
-    logits = predict(network, split, data, device, precision)
+    logits = predict(network, split, data, device, precision, batch_size)
     right = (logits.argmax(1) == split.labels).sum()
     return float(F.cross_entropy(logits, split.labels)), 100 * int(right) / len(split)

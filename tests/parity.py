@@ -1,5 +1,7 @@
 """What the tests of the blocks compare with, and how."""
 
+import random
+
 import torch
 from torch import nn
 
@@ -35,12 +37,40 @@ def network_with(block=None, **options):
     """A small network whose blocks say something, in eval mode."""
     network = fast_resnet(8)
     nn.init.normal_(network.stem[0].weight, 0, 0.3)
+    return with_block(network, block, **options)
+
+
+def with_block(network, block=None, **options):
+    """The network in eval mode, with this block, made small, whose maps say something."""
     if block is not None:
         insert(network, block, **SMALL_OPTIONS.get(block, {}) | options)
         for placement in network.placements:
             for parameter in network.get_submodule(placement.path).parameters():
                 nn.init.normal_(parameter, 0.1, 0.5)
     return network.eval()
+
+
+def killed(start, times, seconds, begin_again):
+    """Kill processes at random moments, `times` in all; yields after every one, killed or not.
+
+    start: () → a running process that takes about `seconds`. begin_again: called when one was
+    finished between two kills.
+    """
+    kills = 0
+    for _ in range(20 * times):
+        child = start()
+        child.join(timeout=random.uniform(0.1, 0.6) * seconds)
+        if child.is_alive():
+            child.kill()
+            child.join()
+            kills += 1
+        else:
+            assert child.exitcode == 0
+            begin_again()
+        yield
+        if kills == times:
+            return
+    raise AssertionError(f"only {kills} of {times} processes could be killed")
 
 
 def hooks(network):

@@ -5,11 +5,10 @@ import pytest
 import torch
 import torchvision
 from captum.attr import LayerAttribution, LayerGradCam
-from parity import SMALL_OPTIONS, hooks
+from parity import hooks, with_block
 from torch import nn
 
 from attention.explain import grad_cam
-from attention.insertion import insert
 from attention.networks import fast_resnet, resnet
 from attention.transformer import vit
 
@@ -20,12 +19,7 @@ def network_with(block=None, make=fast_resnet, **options):
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
-    if block is not None:
-        insert(network, block, **SMALL_OPTIONS.get(block, {}) | options)
-        for placement in network.placements:
-            for parameter in network.get_submodule(placement.path).parameters():
-                nn.init.normal_(parameter, 0.1, 0.5)
-    return network.eval()
+    return with_block(network, block, **options)
 
 
 def pictures(count=3):

@@ -3,7 +3,6 @@
 import json
 import multiprocessing
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from parity import fixed
+from parity import fixed, killed
 
 from attention import archive, data, records, study
 from attention.grids import Grid
@@ -113,19 +112,14 @@ def test_killed_at_five_random_moments_it_ends_as_if_it_had_not_been(
     begin = time.perf_counter()
     finish(start(child_work, own_home / "timed", images))
     whole = time.perf_counter() - begin
-    chance, kills, seen = random.Random(), 0, {}
-    while kills < 5:
-        child = start(child_work, own_home, images)
-        child.join(timeout=chance.uniform(0.1, 0.6) * whole)
-        if child.is_alive():
-            os.kill(child.pid, signal.SIGKILL)
-            child.join()
-            kills += 1
-        else:  # it was finished between two kills: begin again
-            assert child.exitcode == 0
-            seen = {}
-            for path in own_home.glob("data/*/shapes10/*"):
-                path.unlink()
+    seen = {}
+
+    def begin_again():
+        seen.clear()
+        for path in own_home.glob("data/*/shapes10/*"):
+            path.unlink()
+
+    for _ in killed(lambda: start(child_work, own_home, images), 5, whole, begin_again):
         now = {path: path.read_bytes() for path in own_home.glob("data/runs/**/*.json")}
         assert seen.items() <= now.items()  # what was finished stays as it was
         seen = now

@@ -6,7 +6,6 @@ import json
 import math
 import multiprocessing
 import os
-import random
 import resource
 import signal
 import subprocess
@@ -17,7 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from parity import fixed
+from parity import fixed, killed
 from torch import nn
 from torch.nn import functional as F
 
@@ -366,21 +365,12 @@ def test_killed_at_ten_random_moments_it_ends_as_if_it_had_not_been(images, own_
     whole = time.perf_counter() - begin
     assert child.exitcode == 0
 
-    chance, kills = random.Random(), 0
-    for _ in range(200):
-        if kills == 10:
-            break
-        child = start(stormy)
-        child.join(timeout=chance.uniform(0.1, 0.5) * whole)
-        if child.is_alive():
-            os.kill(child.pid, signal.SIGKILL)
-            child.join()
-            kills += 1
-        else:  # it was finished between two kills: begin again
-            assert child.exitcode == 0
-            for path in stormy.glob("data/*/shapes10/*"):
-                path.unlink()
-    assert kills == 10
+    def begin_again():
+        for path in stormy.glob("data/*/shapes10/*"):
+            path.unlink()
+
+    for _ in killed(lambda: start(stormy), 10, whole, begin_again):
+        pass
     child = start(stormy)
     child.join()
     assert child.exitcode == 0
