@@ -5,6 +5,7 @@ positions   from queries to positions: additive, scaled dot-product and multi-he
 mixing      blocks that mix positions: non-local, self-attention, global context
 local       self-attention to the window around each position
 encoding    the context-encoding score: positions told against codewords
+hybrid      one block for every point of the space that the scores span
 blocks      BLOCKS: every block by name, each with paper and equation
 pooling     POOLINGS: attention in place of the global average pooling
 insertion   insert() puts them into anybody's residual network
@@ -12,6 +13,8 @@ networks    NETWORKS: the CIFAR ResNet and the fast network
 transformer ViT, and its hybrid with a convolutional stem
 data        CIFAR-10, image folders, Shapes-10; batches made on the device
 training    Run says what to train, fit() trains it and gives a record
+splits      images held out to choose by, and labels without meaning
+grids       what a study trains: the comparison, the search, the ablations
 study       many runs: what is missing, in order, shared by processes, within a budget
 archive     all records as one file
 explain     capture() gives every map of every block; Grad-CAM; the measures of an explanation
@@ -20,6 +23,7 @@ findings    what a survey has found, as tables
 figures     records and maps in, figure out
 records     records into tables
 statistics  what the tables say: paired differences, ranks, what fits a budget
+trials      a search, its winner, and the verdict; overview: the study in one table
 benchmark   what a block and the trainer cost
 counting, memory   parameters, FLOPs, the largest tensor that a computation makes
 settings, machine, files, checks, exercises: what these share
@@ -43,6 +47,7 @@ from attention.blocks import (
 from attention.counting import flops, parameters
 from attention.data import load
 from attention.explain import capture, grad_cam, rollout
+from attention.hybrid import Hybrid
 from attention.insertion import insert, report
 from attention.local import LocalAttention
 from attention.mixing import GlobalContext, NonLocal, SelfAttention
@@ -55,8 +60,8 @@ from attention.transformer import convvit, vit
 
 __all__ = [
     "BAM", "BLOCKS", "CBAM", "ECA", "NETWORKS", "POOLINGS", "SE", "SSE",
-    "DotProductGate", "EncodingGate", "GlobalContext", "LocalAttention", "NonLocal", "Run",
-    "SelfAttention", "SpatialGate",
+    "DotProductGate", "EncodingGate", "GlobalContext", "Hybrid", "LocalAttention", "NonLocal",
+    "Run", "SelfAttention", "SpatialGate",
     "capture", "comparison", "convvit", "evaluate", "fast_resnet", "fit", "flops", "grad_cam",
     "home", "insert", "load", "parameters", "predict", "profile", "report", "resnet", "rollout",
     "trained", "vit",

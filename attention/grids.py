@@ -81,7 +81,9 @@ def shapes(count=None, data=None):
 
 
 # question → {setting: (block, the arguments of Run)}; the first of each is the paper's
-CBAM = {"channel": "mlp avg+max", "spatial": "conv"}
+SE = {"channel": "mlp", "spatial": None, "combine": "channel first", "residual": False}
+CBAM = {"channel": "mlp avg+max", "spatial": "conv", "combine": "channel first", "pool": None,
+        "residual": False}  # fmt: skip
 ABLATIONS = {
     "SE: reduction": {
         "16": ("se", {}),
@@ -121,19 +123,16 @@ ABLATIONS = {
     },
     "SE: pooling before the channel score": {
         "average": ("se", {}),
-        "additive attention": ("hybrid", {"options": {
-            "channel": "mlp", "spatial": None, "combine": "channel first", "pool": "additive"}}),
-        "dot-product attention": ("hybrid", {"options": {
-            "channel": "mlp", "spatial": None, "combine": "channel first", "pool": "dot product"}}),
+        "additive attention": ("hybrid", {"options": SE | {"pool": "additive"}}),
+        "dot-product attention": ("hybrid", {"options": SE | {"pool": "dot product"}}),
     },
     "CBAM: attention inside": {
         "as published": ("cbam", {}),
-        "dot product as the spatial gate": ("hybrid", {"options": CBAM | {
-            "combine": "channel first", "spatial": "dot product"}}),
-        "codewords as the channel gate": ("hybrid", {"options": CBAM | {
-            "combine": "channel first", "channel": "encoding"}}),
-        "additive attention as the pool": ("hybrid", {"options": {
-            "channel": "mlp", "spatial": "conv", "combine": "channel first", "pool": "additive"}}),
+        "dot product as the spatial gate": (
+            "hybrid", {"options": CBAM | {"spatial": "dot product"}}),
+        "codewords as the channel gate": ("hybrid", {"options": CBAM | {"channel": "encoding"}}),
+        "additive attention as the pool": (
+            "hybrid", {"options": CBAM | {"channel": "mlp", "pool": "additive"}}),
     },
 }  # fmt: skip
 

@@ -70,14 +70,17 @@ class Hybrid(nn.Sequential):
     mixing: what mixes positions before the gates.
     residual: x · (1 + map) in place of x · map.
 
+    The defaults are the winner of the search that notebook 10 shows, chosen on held-out training
+    images of CIFAR-10 and frozen before any test image was seen.
+
     (N, C, H, W) → the same shape.
     """
 
     at = "residual"
 
     def __init__(
-        self, channels, channel="conv", spatial="conv", combine="sum", pool=None, mixing=None,
-        residual=False,
+        self, channels, channel="mlp", spatial="position", combine="product", pool="dot product",
+        mixing=None, residual=True,
     ):  # fmt: skip
         chosen = {"channel": channel, "spatial": spatial, "combine": combine, "pool": pool,
                   "mixing": mixing, "residual": residual}  # fmt: skip

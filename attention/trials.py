@@ -1,17 +1,20 @@
 """A search and its end: everything that was tried, what was chosen, and whether it wins.
 
-described   a run of a search in few words; parents: the blocks that a hybrid is made of
+described   a run of a search in few words; parts, parents: what a hybrid is made of
 trials      one row for everything that was tried; winner: what is chosen by it
 versus      one network against its rivals; verdict: the same in sentences
 
 Verdicts are computed from the records, so that no sentence outlives the numbers it is about.
 """
 
+import inspect
+
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 from attention import statistics
 from attention.checks import one_of
+from attention.hybrid import Hybrid
 
 # The published block that has a part of a hybrid.
 PARENTS = {
@@ -21,9 +24,16 @@ PARENTS = {
 }
 
 
-def parents(options):
-    """The names of the blocks whose parts a hybrid has, from its options; each once."""
-    names = [PARENTS[part].get(options[part]) for part in PARENTS]
+def parts(run):
+    """All options of a hybrid's run, with the defaults of those that it leaves out."""
+    options = list(inspect.signature(Hybrid).parameters.values())[1:]  # all but channels
+    return {one.name: one.default for one in options} | run.options
+
+
+def parents(run):
+    """The names of the blocks whose parts a hybrid has, from its run; each once."""
+    chosen = parts(run)
+    names = [PARENTS[part].get(chosen[part]) for part in PARENTS]
     return [name for number, name in enumerate(names) if name and name not in names[:number]]
 
 
@@ -35,7 +45,7 @@ def described(run):
     """
     if run.block != "hybrid":
         return run.block or "plain"
-    part = run.options
+    part = parts(run)
     channel, spatial = part["channel"], part["spatial"]
     words = [channel and channel + (f" ({part['pool']})" if part["pool"] else ""), spatial]
     words = [" & ".join(word for word in words if word)]
@@ -43,7 +53,7 @@ def described(run):
         words.append(part["combine"])
     if part["residual"]:
         words.append("1 + map")
-    if run.at == "stage":
+    if (run.at or Hybrid.at) == "stage":
         words.append("after stages")
     return (f"{part['mixing']} → " if part["mixing"] else "") + ", ".join(words)
 

@@ -45,7 +45,7 @@ def record(run, accuracy):
     ],
 )
 def test_a_hybrid_in_words_and_its_parents(run, words, kin):
-    assert trials.described(run) == words and trials.parents(run.options) == kin
+    assert trials.described(run) == words and trials.parents(run) == kin
 
 
 def test_every_part_of_the_space_but_none_has_a_parent():

@@ -11,6 +11,7 @@ positions   the maps of queries, growth with size, curves over time
 families    how the networks of a study are named and drawn
 study       many networks and seeds: costs, differences, ranks, ablations
 search      everything that a search has tried
+noise       whether many differences are more than noise
 explanations   maps beside their picture, pixels that go, what measures say
 drawings    what a block is made of
 """
@@ -27,6 +28,7 @@ from attention.figures.maps import (
     variation,
     variation_table,
 )
+from attention.figures.noise import half_normal
 from attention.figures.positions import over_time, patches, queries, scaling
 from attention.figures.runs import costs, curves
 from attention.figures.search import search
@@ -43,7 +45,7 @@ from attention.figures.study import (
 __all__ = [
     "MAPS", "PALETTE", "ablation", "ablation_table", "against", "as_picture", "bands",
     "before_after", "branches", "cascade", "channel_table", "channel_weights", "costs", "curves",
-    "diagram", "differences", "dots", "explained", "folder", "histories", "over_time", "patches",
-    "pictures", "queries", "rank_plot", "removal", "save", "scaling", "search", "spatial_maps",
+    "diagram", "differences", "dots", "explained", "folder", "half_normal",
+    "histories", "over_time", "patches", "pictures", "queries", "rank_plot", "removal", "save", "scaling", "search", "spatial_maps",
     "style", "two_scales", "variation", "variation_table", "without",
 ]  # fmt: skip
