@@ -16,7 +16,7 @@ SMALL_OPTIONS = {
     "encoding": {"codewords": 3},
     "selfattention": {"heads": 2, "reach": 2},
     "local": {"kernel_size": 3, "heads": 2},
-    "hybrid": {"channel": "conv", "spatial": "conv", "combine": "sum"},
+    "hybrid": {"channel": "conv", "spatial": "conv", "combine": "sum", "pool": None},
 }
 
 

@@ -46,6 +46,7 @@ __all__ = [
     "MAPS", "PALETTE", "ablation", "ablation_table", "against", "as_picture", "bands",
     "before_after", "branches", "cascade", "channel_table", "channel_weights", "costs", "curves",
     "diagram", "differences", "dots", "explained", "folder", "half_normal",
-    "histories", "over_time", "patches", "pictures", "queries", "rank_plot", "removal", "save", "scaling", "search", "spatial_maps",
-    "style", "two_scales", "variation", "variation_table", "without",
+    "histories", "over_time", "patches", "pictures", "queries", "rank_plot", "removal", "save",
+    "scaling", "search", "spatial_maps", "style", "two_scales", "variation", "variation_table",
+    "without",
 ]  # fmt: skip
