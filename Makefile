@@ -1,4 +1,4 @@
-# The two commands, `make notebooks` and `make test`, and what they are made of.
+# The two commands, `make notebooks` and `make test`, what they are made of, and `make report`.
 # Each is written out in the README for people without make.
 
 VENV ?= .venv
@@ -8,7 +8,7 @@ READY = $(VENV)/.installed
 WORKERS = -n auto --maxprocesses 4
 NOTEBOOKS = $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
-.PHONY: notebooks test results address clean
+.PHONY: notebooks test results report address clean
 
 # Run all notebooks top to bottom; the executed copies go to executed/.
 notebooks: export ATTENTION_PROFILE ?= quick
@@ -40,6 +40,16 @@ $(READY): requirements.txt tests/requirements.txt constraints.txt pyproject.toml
 
 # Write the README's results table anew, from the records in data/runs/.
 results: $(READY)
+	$(BIN)/python -m attention.readme
+
+# The whole study, then every notebook on its records, then the README's tables. It takes hours:
+# stopped at any moment, the same command goes on.
+report: export ATTENTION_PROFILE ?= full
+report: $(READY)
+	$(BIN)/python -m attention.study
+	$(BIN)/python -m attention.survey localisation
+	$(BIN)/python -m attention.survey faithfulness
+	$(MAKE) notebooks
 	$(BIN)/python -m attention.readme
 
 # Put the repository's address into README and notebooks: make address SLUG=owner/repository

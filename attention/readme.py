@@ -7,13 +7,14 @@ from pathlib import Path
 import pandas as pd
 
 from attention import statistics
+from attention.figures.families import labels
 from attention.files import replacing
-from attention.overview import COSTS, intervals, numbers
+from attention.overview import COSTS, beside, guide, intervals, numbers
 from attention.records import frame, read
 from attention.settings import home
 
 MARKS = "<!-- results: written by python -m attention.readme -->", "<!-- end of results -->"
-SETTING = ["dataset", "train_images", "epochs", "hardware", "precision"]
+HEADINGS = ("step (ms)", "one answer (ms)", "kept for backward (MiB)")
 # Made from another dataset for a purpose of their own; notebooks 7 and 9 are about them.
 ASIDE = ("-validation", "-random-labels", "shapes10")
 
@@ -24,16 +25,64 @@ def markdown(records, costs=None):
     costs: a frame by name with the columns `overview.COSTS`, for the networks it has.
     """
     table = frame(records)
-    groups = [(len(rows), key, rows) for key, rows in table.groupby(SETTING, sort=False)]
+    groups = table.groupby([*statistics.SETTING], sort=False)
     parts = []
-    for _, (dataset, images, epochs, hardware, precision), rows in sorted(
-        groups, key=lambda group: (-group[0], group[1])
-    ):
+    for (dataset, images, epochs), rows in sorted(groups, key=lambda one: (-len(one[1]), one[0])):
         parts.append(
             f"**{dataset}**, {images:,} training images, {epochs} epochs, final epoch, "
-            f"on {hardware}, {precision}:\n\n" + _markdown(compared(rows, costs))
+            f"{_machines(rows)}:\n\n" + _markdown(compared(rows, costs))
         )
-    return "\n\n".join(parts)
+    if costs is not None:
+        largest = max((rows for _, rows in groups), key=len)
+        parts.insert(1, advice(largest, costs))
+    return "\n\n".join(filter(None, parts))
+
+
+def _machines(rows):
+    """On what the runs of a table were trained, with their seeds where there are several."""
+    places = rows.groupby(["hardware", "precision"], sort=False).seed.unique()
+    names = [f"on {hardware}, {precision}" for hardware, precision in places.index]
+    if len(places) == 1:
+        return names[0]
+    words = [", ".join(map(str, sorted(seeds))) for seeds in places]
+    return "; ".join(f"seed {w} {name}" for w, name in zip(words, names, strict=True))
+
+
+def advice(rows, costs):
+    """The decision guide of `overview.guide` as Markdown; nothing while no network has two seeds.
+
+    rows: the runs of one setting. costs: as for `markdown`.
+    """
+    table = beside(rows, costs)
+    plain = _plain(statistics.means(rows))
+    if plain is None or rows.groupby("name").seed.nunique().max() < 2:
+        return ""
+    found = guide(table, plain)
+    found = found[found.choice.notna()]
+    short = labels(table.name.unique())
+    words = {f"^{column} ": f"{w} " for column, w in zip(COSTS, HEADINGS, strict=True)}
+    limits = found.budget.replace(words, regex=True)
+    other = found.choice != found.best
+    low, high = found.difference_low.where(other), found.difference_high.where(other)
+    shown = pd.DataFrame({
+        "budget": limits + found["plain's times"].map(" (plain × {:g})".format),
+        "take": found.choice.map(short),
+        "accuracy (%)": numbers(found["mean"], "{:.2f}"),
+        "the most accurate within it": found.best.map(short),
+        "take minus that": numbers(found.difference.where(other), "{:+.2f}"),
+        "its interval": intervals(low, high, "{:+.1f} to {:+.1f}"),
+        "networks as good": found.as_good.str.len(),
+    })  # fmt: skip
+    return (
+        "**What to take within a budget**: the cheapest network that cannot be told from the most "
+        "accurate one that keeps to it (the interval of the paired difference includes zero).\n\n"
+    ) + _markdown(shown)
+
+
+def _plain(found):
+    """The smallest plain network of a table by name, None without any."""
+    plain = found[found.index.str.endswith("(plain)")]
+    return plain.parameters.idxmin() if len(plain) else None
 
 
 def compared(rows, costs=None):
@@ -45,7 +94,7 @@ def compared(rows, costs=None):
         "test accuracy (%)": numbers(found["mean"], "{:.2f}"),
         "95 % interval": intervals(found.low, found.high, "{:.1f} to {:.1f}"),
     })  # fmt: skip
-    plain = next((name for name in found.index if name.endswith("(plain)")), None)
+    plain = _plain(found)
     if plain and found.n.max() > 1:
         pairs = statistics.paired(rows, plain).reindex(found.index)
         sure = pairs.p_corrected < 0.05
@@ -56,8 +105,7 @@ def compared(rows, costs=None):
     shown["MFLOPs"] = found.mflops.map("{:,.1f}".format)
     if costs is not None and len(found.index.intersection(costs.index)):
         own = costs.reindex(found.index)
-        headings = ("step (ms)", "one answer (ms)", "kept for backward (MiB)")
-        for column, heading in zip(COSTS, headings, strict=True):
+        for column, heading in zip(COSTS, HEADINGS, strict=True):
             shown[heading] = numbers(own[column], "{:,.1f}")
     return shown
 

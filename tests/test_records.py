@@ -24,7 +24,8 @@ def record(name, seed, accuracy, seconds, dataset="shapes10"):
 
 
 def rows_of(text):
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
 
 
 def test_markdown_keeps_datasets_apart_and_marks_single_runs():
@@ -39,11 +40,34 @@ def test_markdown_gives_intervals_differences_and_costs():
     values = {"net (plain)": (80.0, 82.0), "net + a": (84.0, 86.5)}
     runs = [record(n, seed, v, 10) for n, row in values.items() for seed, v in enumerate(row)]
     costs = pd.DataFrame({"step_ms": [12.3], "latency_ms": [4.0], "memory_mib": [7.0]}, ["net + a"])
-    plain, block = rows_of(readme.markdown(runs, costs))[-2:]
+    plain, block = rows_of(readme.markdown(runs, costs))[2:4]
     # with two seeds: t = 12.706 (97.5 %, one degree of freedom) times half the distance
     assert plain[:6] == ["net (plain)", "2", "81.00", "68.3 to 93.7", "–", "–"]
     assert block[1:6] == ["2", "85.25", "69.4 to 101.1", "+4.25 *", "+1.1 to +7.4"]
     assert plain[-3:] == ["–", "–", "–"] and block[-3:] == ["12.3", "4.0", "7.0"]
+
+
+def test_advice_names_the_cheapest_that_is_as_good_as_the_best():
+    values = {"net (plain)": (80.0, 81.0, 82.0), "net + a": (80.2, 80.9, 82.3),
+              "net + b": (84.0, 85.1, 86.0)}  # fmt: skip
+    runs = [record(n, seed, v, 10) for n, row in values.items() for seed, v in enumerate(row)]
+    costs = pd.DataFrame({"step_ms": [10.0, 10.1, 14.0], "latency_ms": [1.0, 1.0, 2.0],
+                          "memory_mib": [5.0, 5.0, 5.0]}, list(values))  # fmt: skip
+    text = readme.markdown(runs, costs)
+    rows = {row[0]: row[1:] for row in rows_of(text) if "≤" in row[0]}
+    cheap, dear = rows["step (ms) ≤ 11.0 (plain × 1.1)"], rows["step (ms) ≤ 15.0 (plain × 1.5)"]
+    assert cheap[0] == "net (plain)" and cheap[2] == "a" and cheap[3] == "−0.13"
+    assert dear == ["b", "85.03", "b", "–", "–", "1"]
+    one = [run for run in runs if run["run"]["seed"] == 0]
+    assert "≤" not in readme.markdown(one, costs)  # one seed is no ground for advice
+
+
+def test_runs_of_two_machines_stand_in_one_table_that_names_both():
+    runs = [record("a", seed, 80.0 + seed, 10) for seed in range(3)]
+    runs[0]["machine"] = {"hardware": "slide rule", "threads": 1, "precision": "bfloat16"}
+    text = readme.markdown(runs)
+    assert "seed 0 on slide rule, bfloat16; seed 1, 2 on abacus, float32:" in text
+    assert text.count("| network") == 1
 
 
 def test_what_is_chosen_by_or_explained_is_not_among_the_results(tmp_path):

@@ -165,6 +165,30 @@ def test_an_ablation_has_a_panel_a_question_and_marks_the_default():
         figures.ablation(table.drop(columns="question"))
 
 
+def test_noise_lies_in_the_band_of_a_half_normal_plot_and_an_effect_above_it():
+    rng = np.random.default_rng(0)
+    inside = []
+    for _ in range(40):
+        noise = pd.Series(rng.normal(0, 0.3, 25), [f"setting {n}" for n in range(25)])
+        figure = figures.half_normal(noise, 0.3)
+        axis = figure.axes[0]
+        measured = axis.lines[1].get_ydata()
+        assert list(measured) == sorted(noise.abs())
+        outline = pd.DataFrame(axis.collections[0].get_paths()[0].vertices, columns=["x", "y"])
+        low, high = (outline.groupby("x").y.agg(end).to_numpy() for end in ("min", "max"))
+        inside.append(((measured >= low) & (measured <= high)).mean())
+        plt.close(figure)
+    assert 0.9 < np.mean(inside) < 0.99  # 95 % by construction
+
+    noise["effect"] = -2.0
+    axis = figures.half_normal(noise, 0.3, named=1).axes[0]
+    [name] = [text.get_text() for text in axis.texts]
+    assert name == "effect (−2.00)"
+    assert axis.lines[1].get_ydata()[-1] > 2 * axis.lines[0].get_ydata()[-1]
+    with pytest.raises(ValueError, match="error must be above 0, got 0"):
+        figures.half_normal(noise, 0)
+
+
 def test_ranks_are_drawn_best_first_with_every_seed(table):
     ranked = statistics.ranks(table)
     figure = figures.rank_plot(table)

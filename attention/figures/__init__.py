@@ -16,7 +16,16 @@ explanations   maps beside their picture, pixels that go, what measures say
 drawings    what a block is made of
 """
 
-from attention.figures.base import MAPS, PALETTE, as_picture, folder, pictures, save, style
+from attention.figures.base import (
+    MAPS,
+    PALETTE,
+    as_picture,
+    folder,
+    pictures,
+    save,
+    save_table,
+    style,
+)
 from attention.figures.drawings import before_after, diagram
 from attention.figures.explanations import cascade, dots, explained, removal, without
 from attention.figures.maps import (
@@ -47,6 +56,6 @@ __all__ = [
     "before_after", "branches", "cascade", "channel_table", "channel_weights", "costs", "curves",
     "diagram", "differences", "dots", "explained", "folder", "half_normal",
     "histories", "over_time", "patches", "pictures", "queries", "rank_plot", "removal", "save",
-    "scaling", "search", "spatial_maps", "style", "two_scales", "variation", "variation_table",
-    "without",
+    "save_table", "scaling", "search", "spatial_maps", "style", "two_scales", "variation",
+    "variation_table", "without",
 ]  # fmt: skip

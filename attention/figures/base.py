@@ -40,9 +40,14 @@ def save(figure, name, dataset, table=None, drawn_from_data=True):
             metadata = {"CreationDate": None} if ending == "pdf" else None
             figure.savefig(path, format=ending, metadata=metadata, bbox_inches="tight")
     if table is not None:
-        with replacing(folder(dataset) / f"{name}.csv") as path:
-            table.to_csv(path, float_format="%.6g")
+        save_table(table, name, dataset)
     return figure
+
+
+def save_table(table, name, dataset):
+    """Write a table as CSV to where the figures of this dataset and profile lie."""
+    with replacing(folder(dataset) / f"{name}.csv") as path:
+        table.to_csv(path, float_format="%.6g")
 
 
 def as_picture(image):
