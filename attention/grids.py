@@ -53,13 +53,25 @@ def wider(seed=0):
     return [dataclasses.replace(plain, width=width + step * width // 16) for step in (1, 2)]
 
 
+# Where there are few seeds, the hybrid and those it has to beat get some more.
+CONTEST = (None, "hybrid", "se", "sse")
+MORE_SEEDS = {"smoke": 0, "quick": 2, "full": 0}
+
+
 def comparison(count=None, data=None):
-    """Plain, wider, every block and pooling, the transformers; seeds 0 … count − 1."""
+    """Plain, wider, every block and pooling, the transformers; seeds 0 … count − 1.
+
+    count: None takes the profile's seeds, and then its `MORE_SEEDS` for the `CONTEST` alone: the
+    hybrid, its parents, the plain network and the wider ones.
+    """
+    number = seeds() if count is None else count
     runs = []
-    for seed in range(seeds() if count is None else count):
+    for seed in range(number):
         runs += [mechanism(None, seed), *wider(seed)]
         runs += [mechanism(name, seed) for name in names()]
         runs += [Run(seed=seed, **setting(name)) for name in ("vit", "convvit")]
+    for seed in range(number, number + (MORE_SEEDS[profile()] if count is None else 0)):
+        runs += [*(mechanism(name, seed) for name in CONTEST), *wider(seed)]
     return runs
 
 

@@ -1,7 +1,8 @@
 """A search and its end: everything that was tried, what was chosen, and whether it wins.
 
 described   a run of a search in few words; parts, parents: what a hybrid is made of
-trials      one row for everything that was tried; winner: what is chosen by it
+trials      one row for everything that was tried; over_plain: its records beside the plain network
+winner      what is chosen by it
 versus      one network against its rivals; verdict: the same in sentences
 
 Verdicts are computed from the records, so that no sentence outlives the numbers it is about.
@@ -94,6 +95,24 @@ def trials(runs, records):
     table = pd.DataFrame.from_dict(rows, orient="index")
     table = table.astype({name: float for name in ("first", "later", "mean")})
     return table.dropna(subset="first").sort_values("first", ascending=False)
+
+
+def over_plain(records):
+    """The same records, every accuracy minus that of the plain network with the same seed.
+
+    Seeds are easy or hard for all networks alike; this takes it out. Records of a seed without a
+    plain network are left out.
+    """
+    plain = {
+        record["run"]["seed"]: record["result"]["test_accuracy"]
+        for record in records
+        if record["run"]["block"] is None
+    }
+    return [
+        record | {"result": {"test_accuracy": record["result"]["test_accuracy"] - plain[seed]}}
+        for record in records
+        if (seed := record["run"]["seed"]) in plain
+    ]
 
 
 def winner(table):

@@ -6,7 +6,7 @@ import json
 import pytest
 import torch
 
-from attention import grids
+from attention import grids, trials
 from attention.blocks import BLOCKS
 from attention.data import Dataset, Split
 from attention.hybrid import SPACE, Hybrid
@@ -116,4 +116,16 @@ def test_only_the_best_of_a_search_are_trained_again():
 def test_the_number_of_seeds_follows_the_profile(monkeypatch):
     for profile, count in grids.SEEDS.items():
         monkeypatch.setenv("ATTENTION_PROFILE", profile)
-        assert {run.seed for run in grids.comparison()} == set(range(count))
+        runs = grids.comparison()
+        assert {run.seed for run in runs if run.block == "cbam"} == set(range(count))
+        contest = {run.block for run in runs if run.seed >= count}
+        assert contest == ({None, "hybrid", "se", "sse"} if profile == "quick" else set())
+
+
+def test_the_contest_is_that_of_the_hybrid_and_its_parents(monkeypatch):
+    monkeypatch.setenv("ATTENTION_PROFILE", "quick")
+    parents = trials.parents(grids.mechanism("hybrid"))
+    assert set(grids.CONTEST) == {None, "hybrid", *parents}
+    for name in grids.CONTEST:
+        seeds = [run.seed for run in grids.comparison() if run.block == name and run.width == 16]
+        assert seeds == list(range(5)), name

@@ -83,6 +83,17 @@ def test_trials_keep_everything_that_was_tried():
     assert trials.winner(table) == "mlp & conv, channel first"
 
 
+def test_over_plain_takes_out_what_a_seed_does_to_all():
+    accuracies = {100: (70, 71, 72, 75), 101: (80, 81.5, None, 82), 102: (None, 60, None, 61)}
+    runs, records = searched(accuracies)
+    for one in records:
+        one["run"]["block"] = None if "plain" in one["name"] else "some"
+    table = trials.trials(runs, trials.over_plain(records))
+    assert table.loc["plain", "each"] == [0, 0] and table.loc["se", "each"] == [1, 1.5]
+    assert table.loc["mlp & conv, channel first", "each"] == [5, 2]  # seed 102 has no plain one
+    assert records[0]["result"]["test_accuracy"] == 70  # the records stay as they are
+
+
 def test_nothing_wins_by_the_round_that_it_was_picked_by():
     accuracies = {100: (70, 71, 72, 75), 101: (None,) * 4, 102: (None,) * 4}
     table = trials.trials(*searched(accuracies))

@@ -30,9 +30,11 @@ def half_normal(differences, error, named=6):
     axis.fill_between(z, error * low, error * high, color="0.9", label="95 % of cases of noise")
     axis.plot(z, error * z, color="0.4", lw=1, label="noise alone")
     axis.plot(z, sizes, ls="", marker="o", color=sns.color_palette(PALETTE)[0], label="measured")
-    for name, x, y in list(zip(sizes.index, z, sizes, strict=True))[-named:]:
-        axis.annotate(f"{name} ({differences[name]:+.2f})".replace("-", "−"), (x, y), (-8, 3),
-                      textcoords="offset points", ha="right", fontsize="small")  # fmt: skip
+    gap, below = 0.06 * max(sizes.max(), error * high[-1]), np.inf
+    for name, x, y in list(zip(sizes.index, z, sizes, strict=True))[: -named - 1 : -1]:
+        below = min(y, below - gap)  # labels do not lie on each other
+        words = f"{name} ({differences[name]:+.2f})".replace("-", "−")
+        axis.annotate(words, (x - 0.03, below), ha="right", va="center", fontsize="small")
     axis.set(
         xlabel="quantile of the half-normal distribution", ylabel="size of the difference (points)"
     )
