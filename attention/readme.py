@@ -106,7 +106,9 @@ def compared(rows, costs=None):
     if costs is not None and len(found.index.intersection(costs.index)):
         own = costs.reindex(found.index)
         for column, heading in zip(COSTS, HEADINGS, strict=True):
-            shown[heading] = numbers(own[column], "{:,.1f}")
+            shown[heading] = numbers(
+                own[column], "{:,.2f}" if own[column].max() < 10 else "{:,.1f}"
+            )
     return shown
 
 

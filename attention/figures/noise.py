@@ -8,7 +8,7 @@ from scipy import stats
 from attention.figures.base import PALETTE
 
 
-def half_normal(differences, error, named=6):
+def half_normal(differences, error, named=4):
     """The sizes of differences, sorted, over what as many draws of noise would give.
 
     differences: a series by name. error: their standard error. named: how many of the largest

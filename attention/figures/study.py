@@ -208,7 +208,7 @@ def bands(records):
 
 
 def ablation(table, value="test_accuracy", confidence=0.95):
-    """Small multiples: a panel a question, a point a choice, with its interval over seeds.
+    """Small multiples: a panel a question, a point a choice, with its interval and its seeds.
 
     table: a row a run, with the columns question, choice, seed and `value`; the first choice of
     each question is the default, drawn in black with a line for the others to be read against.
@@ -229,7 +229,9 @@ def ablation(table, value="test_accuracy", confidence=0.95):
         for y, point in enumerate(own.itertuples()):
             colour = sns.color_palette(PALETTE)[0] if y else "black"
             axis.plot(point.mean, y, color=colour, marker="o" if y else "D", ms=6)
-            axis.hlines(y, point.low, point.high, color=colour, lw=1.5)
+            axis.hlines(y, point.low, point.high, color=colour, lw=1.5, alpha=0.6)
+            seeds = table[(table.question == question) & (table.choice == point.Index)][value]
+            axis.plot(seeds, [y] * len(seeds), color=colour, marker=".", ms=5, ls="", alpha=0.7)
         names = [f"{choice} (default)" if not y else choice for y, choice in enumerate(own.index)]
         axis.set_yticks(range(len(own)), names, fontsize="small")
         axis.set_ylim(len(own) - 0.4, -0.6)
@@ -239,7 +241,8 @@ def ablation(table, value="test_accuracy", confidence=0.95):
     for axis in axes.flat[max(0, len(questions) - 2) : len(questions)]:
         axis.set_xlabel(AXES.get(value, value))
         axis.tick_params(labelbottom=True)
-    figure.suptitle(f"Mean, {_over(points.n, confidence)}", fontsize="medium")
+    title = f"Mean, {_over(points.n, confidence)}; a small dot is a seed"
+    figure.suptitle(title, fontsize="medium")
     return figure
 
 
