@@ -42,11 +42,13 @@ $(READY): requirements.txt tests/requirements.txt constraints.txt pyproject.toml
 results: $(READY)
 	$(BIN)/python -m attention.readme
 
-# The whole study, then every notebook on its records, then the README's tables. It takes hours:
+# The whole study, what its networks cost and what their maps are worth, then every notebook on
+# these records, then the README's tables (not its sentences: read them anew). It takes hours:
 # stopped at any moment, the same command goes on.
 report: export ATTENTION_PROFILE ?= full
 report: $(READY)
 	$(BIN)/python -m attention.study
+	$(BIN)/python -m attention.benchmark mechanisms
 	$(BIN)/python -m attention.survey localisation
 	$(BIN)/python -m attention.survey faithfulness
 	$(MAKE) notebooks

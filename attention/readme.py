@@ -131,14 +131,15 @@ def report(folder=None):
         path.stem: json.loads(path.read_text(encoding="utf-8"))
         for path in sorted((folder / "benchmarks").glob("*.json"))
     }
-    mechanisms = measured.pop("mechanisms")
-    costs = pd.DataFrame(mechanisms["rows"]).set_index("name")
-    costs = costs[list(COSTS)]
-    notes = (
-        "`*`: significant after Holm's correction for all rows. Step: one training step, "
-        f"{_where(mechanisms)}; one answer: one image, without a batch; kept for backward: what "
-        "the forward pass of a batch holds."
-    )
+    if not records:
+        return "No run has a record yet: `make report` trains them."
+    costs, notes = None, "`*`: significant after Holm's correction for all rows."
+    if mechanisms := measured.pop("mechanisms", None):
+        costs = pd.DataFrame(mechanisms["rows"]).set_index("name")[list(COSTS)]
+        notes += (
+            f" Step: one training step, {_where(mechanisms)}; one answer: one image, without a "
+            "batch; kept for backward: what the forward pass of a batch holds."
+        )
     return "\n\n".join([markdown(records, costs), notes, *map(times_markdown, measured.values())])
 
 
@@ -170,4 +171,4 @@ def write_readme(path, tables):
 
 
 if __name__ == "__main__":
-    write_readme(home() / "README.md", report())
+    write_readme(Path(__file__).resolve().parent.parent / "README.md", report())

@@ -44,7 +44,7 @@ def test_markdown_gives_intervals_differences_and_costs():
     # with two seeds: t = 12.706 (97.5 %, one degree of freedom) times half the distance
     assert plain[:6] == ["net (plain)", "2", "81.00", "68.3 to 93.7", "–", "–"]
     assert block[1:6] == ["2", "85.25", "69.4 to 101.1", "+4.25 *", "+1.1 to +7.4"]
-    assert plain[-3:] == ["–", "–", "–"] and block[-3:] == ["12.3", "4.0", "7.0"]
+    assert plain[-3:] == ["–", "–", "–"] and block[-3:] == ["12.3", "4.00", "7.00"]
 
 
 def test_advice_names_the_cheapest_that_is_as_good_as_the_best():
@@ -82,6 +82,10 @@ def test_what_is_chosen_by_or_explained_is_not_among_the_results(tmp_path):
     (tmp_path / "benchmarks" / "mechanisms.json").write_text(json.dumps(measured))
     text = readme.report(tmp_path)
     assert text.count("| network") == 1 and "**flowers**" in text
+    (tmp_path / "benchmarks" / "mechanisms.json").unlink()  # nobody has measured costs
+    assert readme.report(tmp_path).count("| network") == 1
+    (tmp_path / "runs" / "flowers.json").unlink()
+    assert readme.report(tmp_path).startswith("No run has a record yet")
 
 
 def test_readme_is_written_between_the_marks_only(tmp_path):
