@@ -23,7 +23,8 @@ findings    what a survey has found, as tables
 figures     records and maps in, figure out
 records     records into tables
 statistics  what the tables say: paired differences, ranks, what fits a budget
-trials      a search, its winner, and the verdict; overview: the study in one table
+trials      a search, its winner, and the verdict
+overview    the study in one table
 benchmark   what a block and the trainer cost
 counting, memory   parameters, FLOPs, the largest tensor that a computation makes
 settings, machine, files, checks, exercises: what these share

@@ -89,7 +89,9 @@ class Hybrid(nn.Sequential):
         if channel is None and spatial is None:
             raise ValueError("channel and spatial must not both be None: that is no gate")
         if channel is None and pool is not None:
-            raise ValueError(f"pool goes before a channel score, got pool={pool!r} without one")
+            raise ValueError(
+                f"pool goes before a channel score, got pool={pool!r} without one: give None"
+            )
         scores = {}
         if channel is not None:
             score = SPACE["channel"][channel](channels)

@@ -114,8 +114,8 @@ def complete(table):
 
 SHOWN = {
     "parameters": ("parameters", "{:,.0f}"),
-    "mflops": ("MFLOPs", "{:.1f}"),
-    "step_ms": ("step (ms)", "{:.0f}"),
+    "mflops": ("MFLOPs", "{:,.1f}"),
+    "step_ms": ("step (ms)", "{:,.0f}"),
     "latency_ms": ("answer (ms)", "{:.2f}"),
     "memory_mib": ("memory (MiB)", "{:.0f}"),
 }

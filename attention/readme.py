@@ -9,12 +9,11 @@ import pandas as pd
 from attention import statistics
 from attention.figures.families import labels
 from attention.files import replacing
-from attention.overview import COSTS, beside, guide, intervals, numbers
+from attention.overview import COSTS, SHOWN, beside, guide, intervals, numbers
 from attention.records import frame, read
 from attention.settings import home
 
 MARKS = "<!-- results: written by python -m attention.readme -->", "<!-- end of results -->"
-HEADINGS = ("step (ms)", "one answer (ms)", "kept for backward (MiB)")
 # Made from another dataset for a purpose of their own; notebooks 7 and 9 are about them.
 ASIDE = ("-validation", "-random-labels", "shapes10")
 
@@ -26,15 +25,15 @@ def markdown(records, costs=None):
     """
     table = frame(records)
     groups = table.groupby([*statistics.SETTING], sort=False)
+    groups = sorted(groups, key=lambda group: (-len(group[1]), group[0]))
     parts = []
-    for (dataset, images, epochs), rows in sorted(groups, key=lambda one: (-len(one[1]), one[0])):
+    for (dataset, images, epochs), rows in groups:
         parts.append(
             f"**{dataset}**, {images:,} training images, {epochs} epochs, final epoch, "
             f"{_machines(rows)}:\n\n" + _markdown(compared(rows, costs))
         )
     if costs is not None:
-        largest = max((rows for _, rows in groups), key=len)
-        parts.insert(1, advice(largest, costs))
+        parts.insert(1, advice(groups[0][1], costs))
     return "\n\n".join(filter(None, parts))
 
 
@@ -60,7 +59,7 @@ def advice(rows, costs):
     found = guide(table, plain)
     found = found[found.choice.notna()]
     short = labels(table.name.unique())
-    words = {f"^{column} ": f"{w} " for column, w in zip(COSTS, HEADINGS, strict=True)}
+    words = {f"^{column} ": f"{heading} " for column, (heading, _) in SHOWN.items()}
     limits = found.budget.replace(words, regex=True)
     other = found.choice != found.best
     low, high = found.difference_low.where(other), found.difference_high.where(other)
@@ -101,14 +100,11 @@ def compared(rows, costs=None):
         words = numbers(pairs.difference, "{:+.2f}")
         shown["minus plain"] = words + sure.map({True: " *", False: ""})
         shown["its interval"] = intervals(pairs.low, pairs.high, "{:+.1f} to {:+.1f}")
-    shown["parameters"] = found.parameters.map("{:,.0f}".format)
-    shown["MFLOPs"] = found.mflops.map("{:,.1f}".format)
     if costs is not None and len(found.index.intersection(costs.index)):
-        own = costs.reindex(found.index)
-        for column, heading in zip(COSTS, HEADINGS, strict=True):
-            shown[heading] = numbers(
-                own[column], "{:,.2f}" if own[column].max() < 10 else "{:,.1f}"
-            )
+        found = found.join(costs)
+    for column, (heading, form) in SHOWN.items():
+        if column in found:
+            shown[heading] = numbers(found[column], form)
     return shown
 
 
@@ -137,8 +133,8 @@ def report(folder=None):
     if mechanisms := measured.pop("mechanisms", None):
         costs = pd.DataFrame(mechanisms["rows"]).set_index("name")[list(COSTS)]
         notes += (
-            f" Step: one training step, {_where(mechanisms)}; one answer: one image, without a "
-            "batch; kept for backward: what the forward pass of a batch holds."
+            f" Step: one training step, {_where(mechanisms)}; answer: to one image, without a "
+            "batch; memory: what the forward pass of a batch keeps for the backward pass."
         )
     return "\n\n".join([markdown(records, costs), notes, *map(times_markdown, measured.values())])
 

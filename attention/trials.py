@@ -108,11 +108,13 @@ def over_plain(records):
         for record in records
         if record["run"]["block"] is None
     }
-    return [
-        record | {"result": {"test_accuracy": record["result"]["test_accuracy"] - plain[seed]}}
-        for record in records
-        if (seed := record["run"]["seed"]) in plain
-    ]
+    found = []
+    for record in records:
+        result, seed = record["result"], record["run"]["seed"]
+        if seed in plain:
+            ahead = result["test_accuracy"] - plain[seed]
+            found.append(record | {"result": result | {"test_accuracy": ahead}})
+    return found
 
 
 def winner(table):

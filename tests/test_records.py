@@ -44,7 +44,7 @@ def test_markdown_gives_intervals_differences_and_costs():
     # with two seeds: t = 12.706 (97.5 %, one degree of freedom) times half the distance
     assert plain[:6] == ["net (plain)", "2", "81.00", "68.3 to 93.7", "–", "–"]
     assert block[1:6] == ["2", "85.25", "69.4 to 101.1", "+4.25 *", "+1.1 to +7.4"]
-    assert plain[-3:] == ["–", "–", "–"] and block[-3:] == ["12.3", "4.00", "7.00"]
+    assert plain[-3:] == ["–", "–", "–"] and block[-3:] == ["12", "4.00", "7"]
 
 
 def test_advice_names_the_cheapest_that_is_as_good_as_the_best():
