@@ -34,7 +34,11 @@ settings, machine, files, checks, exercises: what these share
 ...     network(images)
 """
 
-from attention.blocks import (
+from attention.blocks.hybrid import Hybrid
+from attention.blocks.local import LocalAttention
+from attention.blocks.mixing import GlobalContext, NonLocal, SelfAttention
+from attention.blocks.pooling import POOLINGS
+from attention.blocks.table import (
     BAM,
     BLOCKS,
     CBAM,
@@ -45,19 +49,15 @@ from attention.blocks import (
     EncodingGate,
     SpatialGate,
 )
-from attention.counting import flops, parameters
-from attention.data import load
+from attention.cost import flops, parameters
+from attention.data.dataset import load
 from attention.explain import capture, grad_cam, rollout
-from attention.hybrid import Hybrid
-from attention.insertion import insert, report
-from attention.local import LocalAttention
-from attention.mixing import GlobalContext, NonLocal, SelfAttention
-from attention.networks import NETWORKS, fast_resnet, resnet
-from attention.pooling import POOLINGS
+from attention.networks.insertion import insert, report
+from attention.networks.table import NETWORKS, fast_resnet, resnet
+from attention.networks.transformer import convvit, vit
 from attention.settings import comparison, home, profile
-from attention.trainer import evaluate, predict
-from attention.training import Run, fit, trained
-from attention.transformer import convvit, vit
+from attention.training.fitting import Run, fit, trained
+from attention.training.trainer import evaluate, predict
 
 __all__ = [
     "BAM", "BLOCKS", "CBAM", "ECA", "NETWORKS", "POOLINGS", "SE", "SSE",

@@ -21,15 +21,16 @@ import pandas as pd
 import torch
 from tqdm.auto import tqdm
 
-from attention import explain, grids, machine
-from attention.batches import Batches, normalise
-from attention.counting import flops, parameters
-from attention.data import load
+from attention import explain
+from attention.cost import flops, kept_for_backward, parameters
+from attention.data.batches import Batches, normalise
+from attention.data.dataset import load
 from attention.files import replacing
-from attention.memory import kept_for_backward
 from attention.settings import comparison, home
-from attention.trainer import Trainer, evaluate, predict
-from attention.training import Run
+from attention.study import grids
+from attention.training import machine
+from attention.training.fitting import Run
+from attention.training.trainer import Trainer, evaluate, predict
 
 
 def seconds(function, device):

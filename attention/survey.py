@@ -22,10 +22,10 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from attention import grids, machine
-from attention.batches import normalise
+from attention.blocks.gates import Map
 from attention.checks import one_of
-from attention.data import load
+from attention.data.batches import normalise
+from attention.data.dataset import load
 from attention.explain import (
     areas,
     behaviour,
@@ -38,12 +38,13 @@ from attention.explain import (
 )
 from attention.explain.every import GRAD_CAM
 from attention.files import replacing
-from attention.findings import choose, compared, frame, over_seeds
-from attention.gates import Map
-from attention.records import read_record
+from attention.results.findings import choose, compared, frame, over_seeds
+from attention.results.tables import read_record
 from attention.settings import home, profile
-from attention.trainer import evaluate, predict
-from attention.training import fit, trained
+from attention.study import grids
+from attention.training import machine
+from attention.training.fitting import fit, trained
+from attention.training.trainer import evaluate, predict
 
 # How many images: of training images, to choose a network's own map by; of test images, for the
 # maps against their masks, for the removal of pixels, and for the accuracy without a map.

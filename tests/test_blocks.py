@@ -16,8 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import SqueezeExcitation
 
-from attention.blocks import BAM, BLOCKS, CBAM, ECA, SE
-from attention.gates import (
+from attention.blocks.gates import (
     BOTH,
     CHANNEL,
     POSITIONS,
@@ -31,6 +30,7 @@ from attention.gates import (
     SpatialConv,
     Sum,
 )
+from attention.blocks.table import BAM, BLOCKS, CBAM, ECA, SE
 
 BLOCK = {
     "se": lambda channels, reduction: SE(channels, reduction),

@@ -15,10 +15,12 @@ import pytest
 import torch
 from PIL import Image
 
-from attention import cifar10, data, images, shapes
-from attention.batches import Batches, in_order, normalise
-from attention.data import Split, load, shapes10
-from attention.images import DataError
+from attention.data import cifar10, shapes
+from attention.data import dataset as data
+from attention.data import folder as images
+from attention.data.batches import Batches, in_order, normalise
+from attention.data.dataset import Split, load, shapes10
+from attention.data.folder import DataError
 
 
 @pytest.fixture(autouse=True)

@@ -6,12 +6,12 @@ import torch
 from parity import hooks, randomise
 from torch import nn
 
-from attention.blocks import SE
+from attention.blocks.gates import BOTH, CHANNEL, POSITIONS, SPATIAL, Gate
+from attention.blocks.mixing import NonLocal, SelfAttention
+from attention.blocks.pooling import MultiHeadPool
+from attention.blocks.table import SE
 from attention.explain import Captured, behaviour, capture, knocked_out, replaced
-from attention.gates import BOTH, CHANNEL, POSITIONS, SPATIAL, Gate
-from attention.mixing import NonLocal, SelfAttention
-from attention.networks import fast_resnet
-from attention.pooling import MultiHeadPool
+from attention.networks.table import fast_resnet
 
 
 def gate_of(block, x):

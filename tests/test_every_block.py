@@ -9,12 +9,12 @@ import pytest
 import torch
 from parity import EXACT, assert_equal_to, gradients, leaf, randomise
 
-from attention.blocks import BLOCKS, SSE, DotProductGate, EncodingGate, SpatialGate
+from attention.blocks.local import LocalAttention
+from attention.blocks.mixing import GlobalContext, NonLocal, SelfAttention
+from attention.blocks.positions import MultiHead
+from attention.blocks.table import BLOCKS, SSE, DotProductGate, EncodingGate, SpatialGate
+from attention.cost import Largest
 from attention.explain import capture
-from attention.local import LocalAttention
-from attention.memory import Largest
-from attention.mixing import GlobalContext, NonLocal, SelfAttention
-from attention.positions import MultiHead
 
 MODES = ("embedded", "gaussian", "dot", "concatenation")
 NEW = {

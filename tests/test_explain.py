@@ -8,11 +8,11 @@ import torchvision
 from parity import SMALL_OPTIONS, hooks
 from torch import nn
 
-from attention.blocks import BAM, BLOCKS, CBAM, SE
+from attention.blocks.gates import BOTH, CHANNEL, SPATIAL, Gate, Rescale, Sum
+from attention.blocks.table import BAM, BLOCKS, CBAM, SE
 from attention.explain import capture
-from attention.gates import BOTH, CHANNEL, SPATIAL, Gate, Rescale, Sum
-from attention.insertion import insert
-from attention.networks import resnet
+from attention.networks.insertion import insert
+from attention.networks.table import resnet
 
 
 def network_with(block, **options):

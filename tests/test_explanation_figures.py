@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
-from attention import figures, findings
+from attention import figures
+from attention.results import findings
 
 
 @pytest.fixture(autouse=True)

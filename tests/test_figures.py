@@ -11,8 +11,8 @@ import torch
 from matplotlib.patches import Rectangle
 
 from attention import figures
+from attention.cost import kept_for_backward, largest_tensor
 from attention.exercises import check
-from attention.memory import kept_for_backward, largest_tensor
 
 
 @pytest.fixture(autouse=True)

@@ -6,13 +6,14 @@ import json
 import pytest
 import torch
 
-from attention import grids, trials
-from attention.blocks import BLOCKS
-from attention.data import Dataset, Split
-from attention.hybrid import SPACE, Hybrid
-from attention.insertion import mechanisms
+from attention.blocks.hybrid import SPACE, Hybrid
+from attention.blocks.table import BLOCKS
+from attention.data.dataset import Dataset, Split
+from attention.data.splits import held_out
+from attention.networks.insertion import mechanisms
+from attention.results import trials
 from attention.settings import home
-from attention.splits import held_out
+from attention.study import grids
 
 
 @pytest.fixture(autouse=True)

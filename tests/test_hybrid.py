@@ -6,11 +6,11 @@ import pytest
 import torch
 from parity import EXACT, randomise
 
-from attention.blocks import BLOCKS, CBAM, ECA, SE, SpatialGate
+from attention.blocks.gates import Rescale, Sum
+from attention.blocks.hybrid import SPACE, Hybrid
+from attention.blocks.table import BLOCKS, CBAM, ECA, SE, SpatialGate
 from attention.explain import capture
-from attention.gates import Rescale, Sum
-from attention.hybrid import SPACE, Hybrid
-from attention.networks import fast_resnet
+from attention.networks.table import fast_resnet
 
 # a gate as most papers have it: average pooling, x · map, nothing else
 ONE = {"combine": "channel first", "pool": None, "residual": False}

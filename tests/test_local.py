@@ -7,9 +7,9 @@ import torch
 from parity import EXACT, assert_equal_to, gradients, leaf, randomise
 from torch.nn import functional as F
 
+from attention.blocks.local import Dots, LocalAttention, Mix
+from attention.cost import Largest
 from attention.explain import capture
-from attention.local import Dots, LocalAttention, Mix
-from attention.memory import Largest
 
 ways = pytest.mark.parametrize("way", [contextlib.nullcontext, capture], ids=["plain", "captured"])
 

@@ -4,14 +4,14 @@ import pytest
 import torch
 from parity import hooks, network_with
 
-from attention.blocks import BLOCKS
+from attention.blocks.gates import BOTH, CHANNEL, CODEWORDS, POSITIONS, SPATIAL, Map
+from attention.blocks.local import LocalAttention
+from attention.blocks.pooling import POOLINGS
+from attention.blocks.table import BLOCKS
 from attention.explain import Captured, capture, rollout
-from attention.gates import BOTH, CHANNEL, CODEWORDS, POSITIONS, SPATIAL, Map
-from attention.insertion import insert
-from attention.local import LocalAttention
-from attention.networks import fast_resnet
-from attention.pooling import POOLINGS
-from attention.transformer import convvit, vit
+from attention.networks.insertion import insert
+from attention.networks.table import fast_resnet
+from attention.networks.transformer import convvit, vit
 
 # In fast_resnet(8) an image of 18×14 pixels has maps of these channels and sizes after the stages.
 STAGES = ((8, (8, 6)), (32, (4, 3)), (32, (2, 1)))

@@ -14,8 +14,8 @@ from timm.layers.non_local_attn import NonLocalAttn
 from torch import nn
 from torch.nn import functional as F
 
+from attention.blocks.mixing import GlobalContext, NonLocal, SelfAttention, relu_sum
 from attention.explain import capture
-from attention.mixing import GlobalContext, NonLocal, SelfAttention, relu_sum
 
 ways = pytest.mark.parametrize("way", [contextlib.nullcontext, capture], ids=["fused", "captured"])
 MODES = ("embedded", "gaussian", "dot", "concatenation")

@@ -12,10 +12,10 @@ import torchvision
 from parity import SMALL_OPTIONS
 from torch import nn
 
-from attention.blocks import BAM, BLOCKS, CBAM, ECA, SE
-from attention.counting import flops, parameters
-from attention.insertion import insert, report
-from attention.networks import PadShortcut, resnet
+from attention.blocks.table import BAM, BLOCKS, CBAM, ECA, SE
+from attention.cost import flops, parameters
+from attention.networks.insertion import insert, report
+from attention.networks.table import PadShortcut, resnet
 
 
 def torchvision_network(name, device="meta"):

@@ -7,9 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from attention import grids, machine, overview, statistics, survey
-from attention.counting import parameters
-from attention.data import Dataset, Split
+from attention import survey
+from attention.cost import parameters
+from attention.data.dataset import Dataset, Split
+from attention.results import overview, statistics
+from attention.study import grids
+from attention.training import machine
 
 SEEDS = {"plain": (70.0, 71.0, 72.0), "wide": (71.0, 73.0, 72.0), "block": (72.0, 73.5, 74.0),
          "large": (60.0, 62.0, 61.0)}  # fmt: skip

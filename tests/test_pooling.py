@@ -8,12 +8,18 @@ from timm.layers.attention_pool import AttentionPoolLatent
 from torch import nn
 from torchvision.ops import SqueezeExcitation
 
-from attention.counting import parameters
+from attention.blocks.pooling import (
+    POOLINGS,
+    AdditivePool,
+    DotProductPool,
+    FeatureGate,
+    MultiHeadPool,
+)
+from attention.cost import parameters
 from attention.explain import capture
-from attention.insertion import insert, report
-from attention.networks import fast_resnet, resnet
-from attention.pooling import POOLINGS, AdditivePool, DotProductPool, FeatureGate, MultiHeadPool
-from attention.transformer import vit
+from attention.networks.insertion import insert, report
+from attention.networks.table import fast_resnet, resnet
+from attention.networks.transformer import vit
 
 every_pooling = pytest.mark.parametrize("name", POOLINGS)
 map_sizes = pytest.mark.parametrize("size", [(3, 4), (1, 1), (5, 2)])

@@ -11,10 +11,10 @@ from parity import EXACT, assert_equal_to, leaf, randomise
 from timm.layers.cbam import SpatialAttn
 from torch import nn
 
-from attention.blocks import SSE, DotProductGate, EncodingGate, SpatialGate
+from attention.blocks.gates import CHANNEL, SPATIAL
+from attention.blocks.positions import Additive, MultiHead, PositionWeights, as_maps, attend, tokens
+from attention.blocks.table import SSE, DotProductGate, EncodingGate, SpatialGate
 from attention.explain import capture
-from attention.gates import CHANNEL, SPATIAL
-from attention.positions import Additive, MultiHead, PositionWeights, as_maps, attend, tokens
 
 # The fused kernel, and the weights made for somebody who looks: both must be right.
 ways = pytest.mark.parametrize("way", [contextlib.nullcontext, capture], ids=["fused", "captured"])

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from address import ROOT, address, change, places
 
-from attention import readme, records
+from attention.results import readme
+from attention.results import tables as records
 
 
 def record(name, seed, accuracy, seconds, dataset="shapes10"):

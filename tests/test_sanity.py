@@ -11,8 +11,8 @@ from parity import randomise
 from torch import nn
 
 from attention.explain import grad_cam, mean_interval, randomised, rank_correlation
-from attention.networks import fast_resnet, resnet
-from attention.transformer import vit
+from attention.networks.table import fast_resnet, resnet
+from attention.networks.transformer import vit
 
 # ----------------------------------------------------------------------------- rank correlation
 

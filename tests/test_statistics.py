@@ -7,7 +7,7 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from attention import statistics
+from attention.results import statistics
 
 
 def runs(values, **columns):

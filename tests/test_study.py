@@ -16,9 +16,12 @@ import pytest
 import torch
 from parity import fixed, killed
 
-from attention import archive, data, records, study
-from attention.grids import Grid
-from attention.training import Files, Run
+from attention.data import dataset as data
+from attention.results import tables as records
+from attention.study import archive
+from attention.study import work as study
+from attention.study.grids import Grid
+from attention.training.fitting import Files, Run
 
 pytestmark = pytest.mark.usefixtures("own_home")
 TINY = {

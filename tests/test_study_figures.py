@@ -10,10 +10,11 @@ import pandas as pd
 import pytest
 from matplotlib.text import Text
 
-from attention import figures, statistics
-from attention.blocks import BLOCKS
+from attention import figures
+from attention.blocks.pooling import POOLINGS
+from attention.blocks.table import BLOCKS
 from attention.figures.families import FAMILIES, family, labels, look
-from attention.pooling import POOLINGS
+from attention.results import statistics
 
 NAMES = [
     "fast-16 (plain)", "fast-17 (plain)", "vit-64 (plain)",

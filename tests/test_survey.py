@@ -9,12 +9,14 @@ import scipy.stats
 import torch
 from torch import nn
 
-from attention import data, findings, survey
+from attention import survey
+from attention.blocks.gates import SPATIAL, Gate
+from attention.data import dataset as data
 from attention.explain import every_map, grad_cam, relevance, relevances
-from attention.gates import SPATIAL, Gate
-from attention.networks import fast_resnet
-from attention.training import Run
-from attention.transformer import vit
+from attention.networks.table import fast_resnet
+from attention.networks.transformer import vit
+from attention.results import findings
+from attention.training.fitting import Run
 
 FEW = {"choice": 20, "located": 20, "removed": 10, "answered": 20}
 KNOWN = ["gradient", "centre", "random"]

@@ -21,8 +21,13 @@ from torch import nn
 from torch.nn import functional as F
 
 import attention
-from attention import batches, data, files, machine, networks, settings, trainer, training
-from attention.training import Run
+from attention import files, settings
+from attention.data import batches
+from attention.data import dataset as data
+from attention.networks import table as networks
+from attention.training import fitting as training
+from attention.training import machine, trainer
+from attention.training.fitting import Run
 
 SMALL = {"network": "resnet20", "width": 4, "batch_size": 40, "epochs": 3, "learning_rate": 0.05}
 

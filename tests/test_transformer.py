@@ -9,10 +9,10 @@ from parity import assert_equal_to, leaf, randomise
 from torch import nn
 from torch.nn import functional as F
 
-from attention.counting import parameters
+from attention.cost import parameters
 from attention.explain import capture
-from attention.networks import NETWORKS
-from attention.transformer import EncoderLayer, convvit, vit
+from attention.networks.table import NETWORKS
+from attention.networks.transformer import EncoderLayer, convvit, vit
 
 norm_layer = functools.partial(nn.LayerNorm, eps=1e-5)  # timm: 1e-6
 WIDTH, DEPTH, HEADS = 16, 2, 4

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from attention import figures, grids, statistics, trials
+from attention import figures
+from attention.blocks.hybrid import SPACE
 from attention.figures.search import search
-from attention.hybrid import SPACE
-from attention.training import Run
+from attention.results import statistics, trials
+from attention.study import grids
+from attention.training.fitting import Run
 
 PART = dict(channel="mlp", spatial=None, combine="channel first", pool=None, mixing=None,
             residual=False)  # fmt: skip

@@ -5,9 +5,9 @@ import dataclasses
 import torch
 from torch.nn import functional as F
 
+from attention.blocks.gates import BOTH, CHANNEL, CODEWORDS, POSITIONS, SPATIAL, Map
 from attention.explain.capture import capture, rollout
 from attention.explain.checks import expect_eval
-from attention.gates import BOTH, CHANNEL, CODEWORDS, POSITIONS, SPATIAL, Map
 
 
 @dataclasses.dataclass

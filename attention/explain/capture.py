@@ -5,7 +5,7 @@ import dataclasses
 
 import torch
 
-from attention.gates import POSITIONS, Map, Sum
+from attention.blocks.gates import POSITIONS, Map, Sum
 
 
 @dataclasses.dataclass

@@ -5,9 +5,9 @@ import contextlib
 import pandas as pd
 import torch
 
+from attention.blocks.gates import Gate, Map
 from attention.checks import one_of
 from attention.explain.capture import capture
-from attention.gates import Gate, Map
 
 WAYS = ("mean", "ones", "shuffled")
 

@@ -12,10 +12,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from scipy.optimize import isotonic_regression
 
-from attention import statistics
 from attention.checks import one_of
 from attention.figures.base import MARKERS, PALETTE
 from attention.figures.families import labels, legend, look
+from attention.results import statistics
 
 # From a label to its point. Without clipping at either end: that took half the time of a figure.
 LEADER = {

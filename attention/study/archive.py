@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from attention.files import replacing
-from attention.records import read_record
+from attention.results.tables import read_record
 from attention.settings import home
 
 FOLDERS = ("runs", "explanations", "benchmarks")

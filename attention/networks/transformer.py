@@ -4,8 +4,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from attention.blocks.positions import MultiHead, tokens
 from attention.checks import at_least_one, divides
-from attention.positions import MultiHead, tokens
 
 
 class EncoderLayer(nn.Module):

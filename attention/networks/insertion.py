@@ -11,10 +11,10 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from attention.blocks import BLOCKS
+from attention.blocks.pooling import POOLINGS
+from attention.blocks.table import BLOCKS
 from attention.checks import one_of
-from attention.counting import parameters
-from attention.pooling import POOLINGS
+from attention.cost import parameters
 
 
 @dataclasses.dataclass(frozen=True)

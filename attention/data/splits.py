@@ -3,7 +3,7 @@
 import torch
 
 from attention.checks import at_least
-from attention.data import DataError, Dataset, Split
+from attention.data.dataset import DataError, Dataset, Split
 
 
 def held_out(data, share=0.1, seed=0):

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from attention.checks import at_least
-from attention.images import DataError
+from attention.data.folder import DataError
 
 
 def mean_and_std(images):

@@ -17,7 +17,7 @@ import requests
 from torchvision.datasets import CIFAR10
 from tqdm.auto import tqdm
 
-from attention.images import DataError
+from attention.data.folder import DataError
 
 # Byte-identical copies of the archive. The original host is last: it sends 50-110 kB/s.
 CIFAR10_MIRRORS = (

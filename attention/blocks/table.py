@@ -10,9 +10,8 @@ import math
 
 from torch import nn
 
-from attention.checks import at_least_one, one_of
-from attention.encoding import ContextEncoding
-from attention.gates import (
+from attention.blocks.encoding import ContextEncoding
+from attention.blocks.gates import (
     ChannelConv,
     ChannelMLP,
     DilatedConvs,
@@ -22,10 +21,11 @@ from attention.gates import (
     SpatialConv,
     Sum,
 )
-from attention.hybrid import Hybrid
-from attention.local import LocalAttention
-from attention.mixing import GlobalContext, NonLocal, SelfAttention
-from attention.positions import PositionDotProduct
+from attention.blocks.hybrid import Hybrid
+from attention.blocks.local import LocalAttention
+from attention.blocks.mixing import GlobalContext, NonLocal, SelfAttention
+from attention.blocks.positions import PositionDotProduct
+from attention.checks import at_least_one, one_of
 
 
 class SE(Rescale):

@@ -25,14 +25,14 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from attention import machine
-from attention.archive import pack, unpack
 from attention.checks import at_least_one
-from attention.data import Dataset, load
-from attention.grids import GRIDS
-from attention.records import read_record
+from attention.data.dataset import Dataset, load
+from attention.results.tables import read_record
 from attention.settings import home
-from attention.training import Files, Run, fit
+from attention.study.archive import pack, unpack
+from attention.study.grids import GRIDS
+from attention.training import machine
+from attention.training.fitting import Files, Run, fit
 
 POLL = 2  # seconds between two looks at the runs that other processes have taken
 

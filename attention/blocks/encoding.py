@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
+from attention.blocks.gates import CHANNEL, CODEWORDS, Map
+from attention.blocks.positions import tokens
 from attention.checks import at_least_one, expect_batch, expect_maps
-from attention.gates import CHANNEL, CODEWORDS, Map
-from attention.positions import tokens
 
 
 class Assignment(Map):

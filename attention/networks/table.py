@@ -14,8 +14,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from attention.checks import at_least, at_least_one, one_of
-from attention.insertion import insert
-from attention.transformer import convvit, vit
+from attention.networks.insertion import insert
+from attention.networks.transformer import convvit, vit
 
 
 class Residual(nn.Module):

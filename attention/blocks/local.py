@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from attention.blocks.positions import PositionWeights
 from attention.checks import at_least_one, divides, expect_maps, odd
-from attention.positions import PositionWeights
 
 
 def shifts(padded, k):

@@ -16,17 +16,17 @@ import time
 import torch
 from tqdm.auto import tqdm
 
-from attention import machine
-from attention.batches import Batches, normalise
 from attention.checks import at_least, at_least_one, one_of
-from attention.counting import flops, parameters
-from attention.data import load
+from attention.cost import flops, parameters
+from attention.data.batches import Batches, normalise
+from attention.data.dataset import load
 from attention.files import replacing, save_tensors
-from attention.insertion import insert, mechanisms
-from attention.networks import NETWORKS, whiten
-from attention.records import read_record
+from attention.networks.insertion import insert, mechanisms
+from attention.networks.table import NETWORKS, whiten
+from attention.results.tables import read_record
 from attention.settings import PROFILES, home, profile, recipe
-from attention.trainer import Trainer, evaluate
+from attention.training import machine
+from attention.training.trainer import Trainer, evaluate
 
 RATES = (
     "learning_rate", "norm_bias_rate", "warmup", "momentum", "weight_decay", "label_smoothing",

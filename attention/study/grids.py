@@ -13,15 +13,15 @@ import dataclasses
 import random
 from collections.abc import Callable
 
-from attention.blocks import BLOCKS
-from attention.data import load
-from attention.hybrid import SPACE
-from attention.pooling import POOLINGS
-from attention.records import read_record
+from attention.blocks.hybrid import SPACE
+from attention.blocks.pooling import POOLINGS
+from attention.blocks.table import BLOCKS
+from attention.data.dataset import load
+from attention.data.splits import held_out
+from attention.results.tables import read_record
 from attention.settings import comparison as setting
 from attention.settings import profile
-from attention.splits import held_out
-from attention.training import Files, Run
+from attention.training.fitting import Files, Run
 
 SEEDS = {"smoke": 2, "quick": 3, "full": 5}
 FIRST_SEED_OF_CHOICE = 100

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from attention.blocks.positions import MultiHead, PositionWeights, as_maps, attend, tokens
 from attention.checks import at_least_one, expect_maps, one_of
-from attention.positions import MultiHead, PositionWeights, as_maps, attend, tokens
 
 
 class SelfAttention(MultiHead):

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from attention import statistics
 from attention.figures.families import labels
 from attention.files import replacing
-from attention.overview import COSTS, SHOWN, beside, guide, intervals, numbers
-from attention.records import frame, read
+from attention.results import statistics
+from attention.results.overview import COSTS, SHOWN, beside, guide, intervals, numbers
+from attention.results.tables import frame, read
 from attention.settings import home
 
 MARKS = "<!-- results: written by python -m attention.readme -->", "<!-- end of results -->"

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from attention import cifar10, shapes
-from attention.batches import mean_and_std
 from attention.checks import at_least
+from attention.data import cifar10, shapes
+from attention.data.batches import mean_and_std
+from attention.data.folder import SPLITS, DataError, Source
 from attention.files import replacing
-from attention.images import SPLITS, DataError, Source
 from attention.settings import home
 
 PARTS = ("images", "labels", "masks")

@@ -13,9 +13,9 @@ import inspect
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
-from attention import statistics
+from attention.blocks.hybrid import Hybrid
 from attention.checks import one_of
-from attention.hybrid import Hybrid
+from attention.results import statistics
 
 # The published block that has a part of a hybrid.
 PARENTS = {

@@ -11,9 +11,10 @@ import json
 
 import pandas as pd
 
-from attention import benchmark, findings, statistics, survey
-from attention.counting import parameters
+from attention import benchmark, survey
+from attention.cost import parameters
 from attention.explain.every import GRAD_CAM
+from attention.results import findings, statistics
 from attention.settings import home
 
 COSTS = ("step_ms", "latency_ms", "memory_mib")

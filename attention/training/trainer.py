@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attention import machine
-from attention.batches import in_order
-from attention.counting import evaluating
+from attention.cost import evaluating
+from attention.data.batches import in_order
 from attention.files import save_tensors
+from attention.training import machine
 
 
 class Trainer:

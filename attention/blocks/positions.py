@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from attention.blocks.gates import POSITIONS, SPATIAL, Map
 from attention.checks import at_least_one, divides, expect_maps, one_of
-from attention.gates import POSITIONS, SPATIAL, Map
 
 
 def tokens(x):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from attention.explain.every import BASELINE, GRAD_CAM
-from attention.statistics import means
+from attention.results.statistics import means
 
 
 def frame(records):

@@ -7,9 +7,9 @@
 import torch
 from torch import nn
 
+from attention.blocks.gates import ChannelMLP, Rescale, avg_over_positions
+from attention.blocks.positions import Additive, MultiHead, tokens
 from attention.checks import at_least_one, expect_maps
-from attention.gates import ChannelMLP, Rescale, avg_over_positions
-from attention.positions import Additive, MultiHead, tokens
 
 
 class AveragePool(nn.Module):

@@ -6,9 +6,8 @@ score, what mixes positions first: `SPACE` names the choices, `Hybrid` puts them
 
 from torch import nn
 
-from attention.checks import one_of
-from attention.encoding import ContextEncoding
-from attention.gates import (
+from attention.blocks.encoding import ContextEncoding
+from attention.blocks.gates import (
     ChannelConv,
     ChannelMLP,
     DilatedConvs,
@@ -18,9 +17,10 @@ from attention.gates import (
     SpatialConv,
     Sum,
 )
-from attention.mixing import GlobalContext, NonLocal
-from attention.pooling import AdditivePool, DotProductPool
-from attention.positions import PositionDotProduct
+from attention.blocks.mixing import GlobalContext, NonLocal
+from attention.blocks.pooling import AdditivePool, DotProductPool
+from attention.blocks.positions import PositionDotProduct
+from attention.checks import one_of
 
 SPACE = {
     "channel": {
