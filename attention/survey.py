@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from attention.blocks.gates import Map
+from attention.blocks.gate import Map
 from attention.checks import one_of
 from attention.data.batches import normalise
 from attention.data.dataset import load

@@ -16,15 +16,11 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import SqueezeExcitation
 
+from attention.blocks.gate import BOTH, CHANNEL, POSITIONS, SPATIAL, Gate
 from attention.blocks.gates import (
-    BOTH,
-    CHANNEL,
-    POSITIONS,
-    SPATIAL,
     ChannelConv,
     ChannelMLP,
     DilatedConvs,
-    Gate,
     Product,
     Rescale,
     SpatialConv,

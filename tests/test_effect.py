@@ -6,7 +6,7 @@ import torch
 from parity import hooks, randomise
 from torch import nn
 
-from attention.blocks.gates import BOTH, CHANNEL, POSITIONS, SPATIAL, Gate
+from attention.blocks.gate import BOTH, CHANNEL, POSITIONS, SPATIAL, Gate
 from attention.blocks.mixing import NonLocal, SelfAttention
 from attention.blocks.pooling import MultiHeadPool
 from attention.blocks.table import SE

@@ -8,7 +8,8 @@ import torchvision
 from parity import SMALL_OPTIONS, hooks
 from torch import nn
 
-from attention.blocks.gates import BOTH, CHANNEL, SPATIAL, Gate, Rescale, Sum
+from attention.blocks.gate import BOTH, CHANNEL, SPATIAL, Gate
+from attention.blocks.gates import Rescale, Sum
 from attention.blocks.table import BAM, BLOCKS, CBAM, SE
 from attention.explain import capture
 from attention.networks.insertion import insert

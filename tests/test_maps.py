@@ -4,7 +4,7 @@ import pytest
 import torch
 from parity import hooks, network_with
 
-from attention.blocks.gates import BOTH, CHANNEL, CODEWORDS, POSITIONS, SPATIAL, Map
+from attention.blocks.gate import BOTH, CHANNEL, CODEWORDS, POSITIONS, SPATIAL, Map
 from attention.blocks.local import LocalAttention
 from attention.blocks.pooling import POOLINGS
 from attention.blocks.table import BLOCKS
@@ -160,7 +160,7 @@ def test_an_error_in_the_network_leaves_nothing_watched():
     with pytest.raises(RuntimeError), capture(network):
         network(torch.randn(1, 4, 18, 14))
     assert hooks(network) == 0
-    assert not any(m.watched for m in network.modules() if hasattr(m, "watched"))
+    assert not any(m.wanted for m in network.modules() if hasattr(m, "watched"))
 
 
 # ----------------------------------------------------------------------------- over the image

@@ -11,8 +11,8 @@ from parity import EXACT, assert_equal_to, leaf, randomise
 from timm.layers.cbam import SpatialAttn
 from torch import nn
 
-from attention.blocks.gates import CHANNEL, SPATIAL
-from attention.blocks.positions import Additive, MultiHead, PositionWeights, as_maps, attend, tokens
+from attention.blocks.gate import CHANNEL, SPATIAL, Weights
+from attention.blocks.positions import Additive, MultiHead, as_maps, attend, tokens
 from attention.blocks.table import SSE, DotProductGate, EncodingGate, SpatialGate
 from attention.explain import capture
 
@@ -50,7 +50,7 @@ def test_tokens_are_the_positions_row_by_row_and_back_again():
     [(4, 6, 3, 3), (1, 5, 3, 7), (5, 2, 6, 1), (3, 1, 2, 2)],
 )
 def test_attend_equals_a_loop_over_queries_and_positions(way, queries, positions, width, values):
-    weights = PositionWeights()
+    weights = Weights()
     query, key = leaf(2, 3, queries, width), leaf(2, 3, positions, width)
     value = leaf(2, 3, positions, values)
 

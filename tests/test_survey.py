@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from attention import survey
-from attention.blocks.gates import SPATIAL, Gate
+from attention.blocks.gate import SPATIAL, Gate
 from attention.data import dataset as data
 from attention.explain import every_map, grad_cam, relevance, relevances
 from attention.networks.table import fast_resnet

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from attention.blocks.gates import CHANNEL, CODEWORDS, Map
+from attention.blocks.gate import CHANNEL, CODEWORDS, Map
 from attention.blocks.positions import tokens
 from attention.checks import at_least_one, expect_batch, expect_maps
 

@@ -15,11 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attention.checks import at_least_one, expect_batch, expect_maps, odd, one_of
-
-CHANNEL, SPATIAL, BOTH = "channel", "spatial", "both"
-POSITIONS, CODEWORDS = "positions", "codewords"  # maps of the mechanisms that are no gates
-
+from attention.blocks.gate import BOTH, CHANNEL, SPATIAL, Gate
+from attention.checks import at_least_one, expect_batch, expect_maps, odd
 
 # Pooling goes through views with the channels last. Networks here keep their maps so in memory, and
 # gradients that come back in another order are added up slowly: CBAM took 1.4 to 1.5 times as long.
@@ -223,27 +220,6 @@ class Product(Sum):
 
     def combine(self, a, b):
         return a * b
-
-
-class Map(nn.Module):
-    """A module whose output is an attention map: `attention.capture` watches these.
-
-    kind: what the map weighs: one of the names at the top of this file.
-    """
-
-
-class Gate(Map):
-    """map = σ(logits), the same shape; `kind` says what it weighs: channels, positions, or both."""
-
-    def __init__(self, kind):
-        super().__init__()
-        self.kind = one_of("kind", kind, (CHANNEL, SPATIAL, BOTH))
-
-    def forward(self, logits):
-        return logits.sigmoid()
-
-    def extra_repr(self):
-        return self.kind
 
 
 class Rescale(nn.Module):

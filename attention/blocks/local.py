@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attention.blocks.positions import PositionWeights
+from attention.blocks.gate import Weights
 from attention.checks import at_least_one, divides, expect_maps, odd
 
 
@@ -101,7 +101,7 @@ class LocalAttention(nn.Module):
         )
         self.rows = nn.Parameter(torch.randn(heads, kernel_size, 1, half))
         self.columns = nn.Parameter(torch.randn(heads, 1, kernel_size, half))
-        self.weights = PositionWeights(window=kernel_size)
+        self.weights = Weights(window=kernel_size)
 
     def split(self, x):
         """(N, C, H, W) → (N, heads, C/heads, H, W)"""
@@ -118,7 +118,7 @@ class LocalAttention(nn.Module):
         inside = F.pad(x.new_ones(size), margin)
         inside = torch.stack(list(shifts(inside, k))) > 0  # (k², H, W)
         logits = (Dots.apply(query, keys, k) + places).masked_fill(~inside, -torch.inf)
-        # PositionWeights has the positions looked at last: (N, heads, H·W, k²)
+        # Weights has the positions looked at last: (N, heads, H·W, k²)
         weights = self.weights(logits.flatten(3).transpose(2, 3), size)
         mixed = Mix.apply(weights.transpose(2, 3).unflatten(3, size), values, k)
         return mixed.flatten(1, 2)

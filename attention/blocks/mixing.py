@@ -13,7 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attention.blocks.positions import MultiHead, PositionWeights, as_maps, attend, tokens
+from attention.blocks.gate import Weights
+from attention.blocks.positions import MultiHead, as_maps, attend, tokens
 from attention.checks import at_least_one, expect_maps, one_of
 
 
@@ -103,7 +104,7 @@ class NonLocal(nn.Module):
         self.norm = nn.BatchNorm2d(channels)
         nn.init.zeros_(self.norm.weight)
         softmax = mode in ("embedded", "gaussian")
-        self.weights = PositionWeights("softmax" if softmax else "count")
+        self.weights = Weights("softmax" if softmax else "count")
 
     def forward(self, x):
         expect_maps(x, self.channels)
@@ -121,7 +122,7 @@ class NonLocal(nn.Module):
 
     def dot(self, x, size):
         theta, phi, g = self.theta(x), self.phi(x), self.g(x)
-        if self.weights.watched:
+        if self.weights.wanted:
             return self.weights((theta @ phi.mT)[:, None], size)[:, 0] @ g
         # (θ φᵀ) g = θ (φᵀ g): without a softmax between them the small product can come first
         return theta @ (phi.mT @ g / x.shape[1])
@@ -129,7 +130,7 @@ class NonLocal(nn.Module):
     def concatenation(self, x, size):
         # w·[θ_i; φ_j] is a sum of one number for i and one for j
         first, second = self.first(self.theta(x)), self.second(self.phi(x))  # (N, H·W, 1)
-        if self.weights.watched:
+        if self.weights.wanted:
             return self.weights(F.relu(first + second.mT)[:, None], size)[:, 0] @ self.g(x)
         terms = (t.to(self.out.weight.dtype) for t in (first, second, self.g(x)))
         return relu_sum(*terms) / x.shape[1]  # running sums want more than bfloat16
@@ -179,7 +180,7 @@ class GlobalContext(nn.Module):
         # fewer than four: a LayerNorm of one number is a constant, of two a sign
         hidden = max(4, channels // at_least_one("reduction", reduction))
         self.score = nn.Linear(channels, 1)
-        self.weights = PositionWeights()
+        self.weights = Weights()
         self.transform = nn.Sequential(
             nn.Linear(channels, hidden),
             nn.LayerNorm(hidden),

@@ -4,7 +4,7 @@ A query asks, each position answers with a weight, and what comes back is the we
 the positions hold. Positions are the rows of matrices here: `tokens` turns maps (N, C, H, W) into
 (N, H·W, C), `as_maps` turns them back.
 
-Weights leave through a `PositionWeights` module, so that `attention.capture` sees them. As long as
+Weights leave through a `Weights` module, so that `attention.capture` sees them. As long as
 nobody captures, dot products go through torch's fused kernel, which gives the weighted sum without
 ever holding the (queries × positions) matrix of weights.
 """
@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attention.blocks.gates import POSITIONS, SPATIAL, Map
-from attention.checks import at_least_one, divides, expect_maps, one_of
+from attention.blocks.gate import SPATIAL, Weights
+from attention.checks import at_least_one, divides, expect_maps
 
 
 def tokens(x):
@@ -27,33 +27,6 @@ def as_maps(x, size):
     return x.unflatten(1, size).permute(0, 3, 1, 2)
 
 
-class PositionWeights(Map):
-    """weights = softmax(logits) over the positions looked at; its output IS the map.
-
-    logits (N, heads, Q, K) → weights of the same shape, a row for each of Q queries.
-
-    normalise: "softmax", or "count": logits / K (Wang et al. 2018, for their two last modes).
-    window: k, if the K = k² positions are the window around each query, row by row.
-    size: of the call: (H, W) of the positions. K may be larger than H·W by tokens that stand in
-    front of them, ViT's class token.
-    """
-
-    kind = POSITIONS
-
-    def __init__(self, normalise="softmax", window=None):
-        super().__init__()
-        self.normalise = one_of("normalise", normalise, ("softmax", "count"))
-        self.window = window
-
-    def forward(self, logits, size):
-        return logits.softmax(-1) if self.normalise == "softmax" else logits / logits.shape[-1]
-
-    @property
-    def watched(self):
-        """Whether somebody captures: then the weights must be made."""
-        return len(self._forward_hooks) > 0
-
-
 def attend(query, key, value, weights, size, scale):
     """softmax(scale · query keyᵀ) value: scaled dot-product attention.
 
@@ -61,10 +34,10 @@ def attend(query, key, value, weights, size, scale):
 
     Vaswani et al., "Attention Is All You Need", NeurIPS 2017, eq. 1, with scale = 1/√D.
 
-    weights: the `PositionWeights` through which the weights go while somebody captures. Else
+    weights: the `Weights` through which the weights go while somebody captures. Else
     torch's fused kernel runs: the same result, in memory that grows with Q + K, not with Q·K.
     """
-    if weights.watched:
+    if weights.wanted:
         return weights(scale * query @ key.transpose(-2, -1), size) @ value
     # zeros behind the vectors change no product; the kernels want one width for all three, and on a
     # GPU a multiple of 8, or the slow way is taken, which makes the weights
@@ -94,7 +67,7 @@ class Additive(nn.Module):
         self.query = nn.Linear(features, hidden)
         self.key = nn.Linear(features, hidden, bias=False)
         self.energy = nn.Linear(hidden, 1, bias=False)
-        self.weights = PositionWeights()
+        self.weights = Weights()
 
     def forward(self, queries, keys, size):
         hidden = torch.tanh(self.query(queries)[:, :, None] + self.key(keys)[:, None])
@@ -120,7 +93,7 @@ class MultiHead(nn.Module):
         self.key = nn.Linear(features, features)
         self.value = nn.Linear(features, features)
         self.out = nn.Linear(features, features)
-        self.weights = PositionWeights()
+        self.weights = Weights()
         self.scale = (features // heads) ** -0.5
 
     def split(self, x):
@@ -160,7 +133,7 @@ class PositionDotProduct(nn.Module):
         hidden = max(1, channels // at_least_one("reduction", reduction))
         self.query, self.key = nn.Linear(channels, hidden), nn.Linear(channels, hidden)
         self.value = nn.Linear(channels, 1)
-        self.weights = PositionWeights()
+        self.weights = Weights()
         self.scale = hidden**-0.5
 
     def forward(self, x):

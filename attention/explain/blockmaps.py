@@ -5,7 +5,7 @@ import dataclasses
 import torch
 from torch.nn import functional as F
 
-from attention.blocks.gates import BOTH, CHANNEL, CODEWORDS, POSITIONS, SPATIAL, Map
+from attention.blocks.gate import BOTH, CHANNEL, CODEWORDS, POSITIONS, SPATIAL, Map
 from attention.explain.capture import capture, rollout
 from attention.explain.checks import expect_eval
 

@@ -5,7 +5,8 @@ import dataclasses
 
 import torch
 
-from attention.blocks.gates import POSITIONS, Map, Sum
+from attention.blocks.gate import POSITIONS, Map, wanting
+from attention.blocks.gates import Sum
 
 
 @dataclasses.dataclass
@@ -120,7 +121,8 @@ def capture(network, scores=False):
 
     handles = [module.register_forward_hook(keep(path)) for path, module in watched.items()]
     try:
-        yield captured
+        with wanting(network):
+            yield captured
     finally:
         for handle in handles:
             handle.remove()

@@ -5,7 +5,7 @@ import contextlib
 import pandas as pd
 import torch
 
-from attention.blocks.gates import Gate, Map
+from attention.blocks.gate import Gate, Map, wanting
 from attention.checks import one_of
 from attention.explain.capture import capture
 
@@ -41,7 +41,8 @@ def replaced(network, path, way, mean=None, seed=0):
 
     handle = module.register_forward_hook(instead)
     try:
-        yield network
+        with wanting(network):
+            yield network
     finally:
         handle.remove()
 
