@@ -34,20 +34,23 @@ settings, machine, files, checks, exercises: what these share
 ...     network(images)
 """
 
-from attention.blocks.hybrid import Hybrid
-from attention.blocks.local import LocalAttention
-from attention.blocks.mixing import GlobalContext, NonLocal, SelfAttention
-from attention.blocks.pooling import POOLINGS
-from attention.blocks.table import (
+from attention.blocks import (
     BAM,
     BLOCKS,
     CBAM,
     ECA,
+    POOLINGS,
     SE,
     SSE,
     DotProductGate,
     EncodingGate,
+    GlobalContext,
+    Hybrid,
+    LocalAttention,
+    NonLocal,
+    SelfAttention,
     SpatialGate,
+    register,
 )
 from attention.cost import flops, parameters
 from attention.data.dataset import load
@@ -64,6 +67,6 @@ __all__ = [
     "DotProductGate", "EncodingGate", "GlobalContext", "Hybrid", "LocalAttention", "NonLocal",
     "Run", "SelfAttention", "SpatialGate",
     "capture", "comparison", "convvit", "evaluate", "fast_resnet", "fit", "flops", "grad_cam",
-    "home", "insert", "load", "parameters", "predict", "profile", "report", "resnet", "rollout",
-    "trained", "vit",
+    "home", "insert", "load", "parameters", "predict", "profile", "register", "report", "resnet",
+    "rollout", "trained", "vit",
 ]  # fmt: skip

@@ -16,6 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import SqueezeExcitation
 
+from attention.blocks import BAM, BLOCKS, CBAM, ECA, SE
 from attention.blocks.gate import BOTH, CHANNEL, POSITIONS, SPATIAL, Gate
 from attention.blocks.gates import (
     ChannelConv,
@@ -26,7 +27,6 @@ from attention.blocks.gates import (
     SpatialConv,
     Sum,
 )
-from attention.blocks.table import BAM, BLOCKS, CBAM, ECA, SE
 
 BLOCK = {
     "se": lambda channels, reduction: SE(channels, reduction),

@@ -6,10 +6,10 @@ import torch
 from parity import hooks, randomise
 from torch import nn
 
+from attention.blocks import SE
 from attention.blocks.gate import BOTH, CHANNEL, POSITIONS, SPATIAL, Gate
 from attention.blocks.mixing import NonLocal, SelfAttention
 from attention.blocks.pooling import MultiHeadPool
-from attention.blocks.table import SE
 from attention.explain import Captured, behaviour, capture, knocked_out, replaced
 from attention.networks.table import fast_resnet
 

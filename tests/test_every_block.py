@@ -9,10 +9,10 @@ import pytest
 import torch
 from parity import EXACT, assert_equal_to, gradients, leaf, randomise
 
+from attention.blocks import SSE, DotProductGate, EncodingGate, SpatialGate
 from attention.blocks.local import LocalAttention
 from attention.blocks.mixing import GlobalContext, NonLocal, SelfAttention
 from attention.blocks.positions import MultiHead
-from attention.blocks.table import BLOCKS, SSE, DotProductGate, EncodingGate, SpatialGate
 from attention.cost import Largest
 from attention.explain import capture
 
@@ -125,8 +125,3 @@ def test_input_that_is_not_maps_of_these_channels_is_refused_with_its_shape(name
     with pytest.raises(ValueError) as error:
         NEW[name](8)(torch.randn(shape))
     assert "(N, 8, H, W)" in str(error.value) and str(shape) in str(error.value)
-
-
-@pytest.mark.parametrize("name", BLOCKS)
-def test_every_block_says_where_its_paper_puts_it(name):
-    assert BLOCKS[name].at == ("stage" if name in ("bam", "nonlocal") else "residual")

@@ -8,9 +8,9 @@ import torchvision
 from parity import SMALL_OPTIONS, hooks
 from torch import nn
 
+from attention.blocks import BAM, BLOCKS, CBAM, SE
 from attention.blocks.gate import BOTH, CHANNEL, SPATIAL, Gate
 from attention.blocks.gates import Rescale, Sum
-from attention.blocks.table import BAM, BLOCKS, CBAM, SE
 from attention.explain import capture
 from attention.networks.insertion import insert
 from attention.networks.table import resnet

@@ -6,8 +6,8 @@ import json
 import pytest
 import torch
 
+from attention.blocks import BLOCKS
 from attention.blocks.hybrid import SPACE, Hybrid
-from attention.blocks.table import BLOCKS
 from attention.data.dataset import Dataset, Split
 from attention.data.splits import held_out
 from attention.networks.insertion import mechanisms

@@ -6,9 +6,9 @@ import pytest
 import torch
 from parity import EXACT, randomise
 
+from attention.blocks import BLOCKS, CBAM, ECA, SE, SpatialGate
 from attention.blocks.gates import Rescale, Sum
 from attention.blocks.hybrid import SPACE, Hybrid
-from attention.blocks.table import BLOCKS, CBAM, ECA, SE, SpatialGate
 from attention.explain import capture
 from attention.networks.table import fast_resnet
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from parity import hooks, network_with
 
+from attention.blocks import BLOCKS
 from attention.blocks.gate import BOTH, CHANNEL, CODEWORDS, POSITIONS, SPATIAL, Map
 from attention.blocks.local import LocalAttention
 from attention.blocks.pooling import POOLINGS
-from attention.blocks.table import BLOCKS
 from attention.explain import Captured, capture, rollout
 from attention.networks.insertion import insert
 from attention.networks.table import fast_resnet

@@ -12,7 +12,7 @@ import torchvision
 from parity import SMALL_OPTIONS
 from torch import nn
 
-from attention.blocks.table import BAM, BLOCKS, CBAM, ECA, SE
+from attention.blocks import BAM, BLOCKS, CBAM, ECA, SE, register
 from attention.cost import flops, parameters
 from attention.networks.insertion import insert, report
 from attention.networks.table import PadShortcut, resnet
@@ -557,12 +557,9 @@ def test_a_lambda_is_called_with_the_channels_of_each_place():
     assert_blocks_stand_at(network, SE, expected)
 
 
-class AtStages(Scale):
-    at = "stage"
-
-
 def test_a_class_of_ones_own_may_say_where_it_belongs():
-    network = insert(network_of("resnet18"), AtStages)
+    register("scale at stages", Scale, at="stage")
+    network = insert(network_of("resnet18"), "scale at stages")
     assert [p.path for p in network.placements] == ["layer1.2", "layer2.2", "layer3.2", "layer4.2"]
 
 

@@ -6,7 +6,7 @@ from parity import hooks, network_with
 from torch import nn
 from torch.nn import functional as F
 
-from attention.blocks.table import SE
+from attention.blocks import SE
 from attention.explain import capture, relevance
 from attention.networks.transformer import convvit, vit
 

@@ -11,8 +11,8 @@ import pytest
 from matplotlib.text import Text
 
 from attention import figures
+from attention.blocks import BLOCKS
 from attention.blocks.pooling import POOLINGS
-from attention.blocks.table import BLOCKS
 from attention.figures.families import FAMILIES, family, labels, look
 from attention.results import statistics
 

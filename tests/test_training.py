@@ -274,7 +274,7 @@ def test_committed_records_are_found_again_under_their_names(monkeypatch):
         assert Run(**record["run"]).key(same) == path.stem
 
 
-def test_a_block_of_ones_own_that_is_changed_is_trained_anew(images, monkeypatch):
+def test_a_block_of_ones_own_that_is_changed_is_trained_anew(images):
     class Mine(attention.SE):
         def forward(self, x):
             return super().forward(x)
@@ -285,10 +285,10 @@ def test_a_block_of_ones_own_that_is_changed_is_trained_anew(images, monkeypatch
         def forward(self, x):
             return super().forward(x) / 2
 
-    monkeypatch.setitem(attention.BLOCKS, "mine", one)
+    attention.register("mine", one)
     key = Run(**SMALL, block="mine").key(images)
     assert Run(**SMALL, block="mine").key(images) == key
-    monkeypatch.setitem(attention.BLOCKS, "mine", Mine)
+    attention.register("mine", Mine)
     assert Run(**SMALL, block="mine").key(images) != key
 
 
@@ -441,10 +441,8 @@ class FailsLater(attention.SE):
         return super().forward(x) * (math.nan if self.calls > 4 else 1)
 
 
-def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_epoch(
-    images, own_home, monkeypatch
-):
-    monkeypatch.setitem(attention.BLOCKS, "fails", FailsLater)
+def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_epoch(images, own_home):
+    attention.register("fails", FailsLater)
     run = Run(**SMALL, block="fails", train_images=120)
     with pytest.raises(FloatingPointError, match=r"resnet20-4 \+ fails is nan in epoch 2"):
         fit(run, images)

@@ -76,8 +76,6 @@ class Hybrid(nn.Sequential):
     (N, C, H, W) → the same shape.
     """
 
-    at = "residual"
-
     def __init__(
         self, channels, channel="mlp", spatial="position", combine="product", pool="dot product",
         mixing=None, residual=True,

@@ -1,198 +1,137 @@
-"""The blocks: `BLOCKS` maps a name to a class. Each takes (N, C, H, W) and gives the same shape.
+"""What is known of each block, in one row: its class, its family, where its paper puts it."""
 
-Any H and W, any batch size (BAM and EncodingGate: at least 2 images in training mode, for their
-BatchNorms). Gates are put together here; blocks that mix positions come from mixing.py and
-local.py.
-`at` is the place where the block's paper puts it, see `attention.insert`.
-"""
-
-import math
+import dataclasses
+import re
+import types
+from collections.abc import Callable
 
 from torch import nn
 
-from attention.blocks.encoding import ContextEncoding
-from attention.blocks.gates import (
-    ChannelConv,
-    ChannelMLP,
-    DilatedConvs,
-    PositionConv,
-    Product,
-    Rescale,
-    SpatialConv,
-    Sum,
-)
 from attention.blocks.hybrid import Hybrid
 from attention.blocks.local import LocalAttention
 from attention.blocks.mixing import GlobalContext, NonLocal, SelfAttention
-from attention.blocks.positions import PositionDotProduct
-from attention.checks import at_least_one, one_of
+from attention.blocks.papers import (
+    BAM,
+    CBAM,
+    ECA,
+    SE,
+    SSE,
+    DotProductGate,
+    EncodingGate,
+    SpatialGate,
+)
+from attention.blocks.pooling import (
+    AdditivePool,
+    AveragePool,
+    DotProductPool,
+    FeatureGate,
+    MultiHeadPool,
+)
+from attention.checks import one_of
+
+FAMILIES = (
+    "plain", "channel", "spatial", "both", "mixing", "pooling", "transformer", "hybrid", "own",
+)  # fmt: skip
 
 
-class SE(Rescale):
-    """Squeeze-and-excitation: x · σ(W₂ ReLU(W₁ GAP(x))).
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """One row of the table.
 
-    Hu, Shen, Sun, "Squeeze-and-Excitation Networks", CVPR 2018, eq. 2–4. The text leaves the
-    biases out; the released models have them, and so does bias=True.
-
-    Parameters: 2C·⌊C/r⌋, and C + ⌊C/r⌋ with biases.
+    cls: a callable channels, **options → module; it takes (N, C, H, W) and gives the same shape,
+        or (N, C, 1, 1) if at="pool".
+    family: one of `FAMILIES`.
+    at: where its paper puts it: "residual", on every residual branch before the addition; "stage",
+        after the stages, with skip_last=True all but the last; "pool", in place of the pooling.
+    version: raised by one whenever the same options would give another result than before, so that
+        earlier records are not taken for the new block's.
     """
 
-    at = "residual"
-
-    def __init__(self, channels, reduction=16, bias=True):
-        super().__init__(ChannelMLP(channels, reduction, bias))
-
-
-class ECA(Rescale):
-    """Efficient channel attention: x · σ(Conv1d_k(GAP(x))).
-
-    Wang et al., "ECA-Net: Efficient Channel Attention for Deep CNNs", CVPR 2020, eq. 9; without a
-    kernel_size, k follows from the channels by eq. 12 (`ECA.rule`).
-
-    Parameters: k.
-    """
-
-    at = "residual"
-
-    def __init__(self, channels, kernel_size=None):
-        at_least_one("channels", channels)
-        super().__init__(
-            ChannelConv(channels, self.rule(channels) if kernel_size is None else kernel_size)
-        )
-
-    @staticmethod
-    def rule(channels):
-        """k = |(log₂ C + 1) / 2| taken to an odd number (eq. 12 with γ = 2, b = 1)."""
-        t = int((math.log2(channels) + 1) / 2)
-        return t if t % 2 else t + 1
+    name: str
+    cls: Callable[..., nn.Module]
+    family: str
+    at: str = "residual"
+    skip_last: bool = False
+    version: int = 1
 
 
-class CBAM(nn.Sequential):
-    """Convolutional block attention: a channel gate, then a spatial gate.
-
-    x' = x · σ(MLP(avg x) + MLP(max x)),  x'' = x' · σ(f_k×k([avg x'; max x']))
-
-    Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, eq. 1–3.
-
-    variant="paper": as the equations have it. variant="official": as the authors released it: an
-    MLP with biases, the pooled maps in the order (max, avg), and a BatchNorm after the k×k
-    convolution whose weight starts at 0. It takes the published weights in their order.
-    """
-
-    at = "residual"
-
-    def __init__(
-        self, channels, reduction=16, kernel_size=7, pools=("avg", "max"), variant="paper"
-    ):
-        official = one_of("variant", variant, ("paper", "official")) == "official"
-        super().__init__()
-        self.channel = Rescale(ChannelMLP(channels, reduction, official, pools))
-        stacked = sorted(pools, reverse=True) if official else pools
-        self.spatial = Rescale(SpatialConv(channels, kernel_size, stacked, norm=official))
-
-
-class BAM(Rescale):
-    """Bottleneck attention: x · (1 + σ(Mc + Ms)), both branches under one sigmoid.
-
-    Mc = BN(MLP(avg x)),  Ms = BN(f₁ₓ₁ f₃ₓ₃ f₃ₓ₃ f₁ₓ₁ x), the 3×3 dilated
-
-    Park et al., "BAM: Bottleneck Attention Module", BMVC 2018, eq. 1–4; it stands between stages.
-
-    variant="paper": the sum, as the equations have it. variant="official": as the authors
-    released it: the product Mc · Ms, and BatchNorm and ReLU after the hidden layers instead of
-    BatchNorm at the end. It takes the published weights in their order.
-    """
-
-    at = "stage"
-    between_stages = True
-
-    def __init__(self, channels, reduction=16, dilation=4, variant="paper"):
-        official = one_of("variant", variant, ("paper", "official")) == "official"
-        norm = "hidden" if official else "output"
-        channel = ChannelMLP(channels, reduction, norm=norm)
-        spatial = DilatedConvs(channels, reduction, dilation, norm)
-        combine = Product if official else Sum
-        super().__init__(combine(channel=channel, spatial=spatial), residual=True)
-
-
-class SSE(Rescale):
-    """Spatial squeeze and excitation: x · σ(w·x_ij), the smallest published spatial gate.
-
-    Roy, Navab, Wachinger, "Concurrent Spatial and Channel 'Squeeze & Excitation' in Fully
-    Convolutional Networks", MICCAI 2018, section 2, sSE.
-
-    Parameters: C.
-
-    The spatial gate "even smaller than BAM's" behind the name SResNet50 was never published in a
-    form that could be found; `insert(torchvision.models.resnet50(), "sse")` stands in for it.
-    """
-
-    at = "residual"
-
-    def __init__(self, channels):
-        super().__init__(PositionConv(channels))
-
-
-class SpatialGate(Rescale):
-    """The second half of CBAM alone: x · σ(f_k×k([avg x; max x])), pooled over channels.
-
-    Woo et al., "CBAM: Convolutional Block Attention Module", ECCV 2018, eq. 3.
-
-    Parameters: 2k².
-    """
-
-    at = "residual"
-
-    def __init__(self, channels, kernel_size=7, pools=("avg", "max")):
-        super().__init__(SpatialConv(channels, kernel_size, pools))
-
-
-class DotProductGate(Rescale):
-    """A spatial gate from query, key and value maps: x · σ(softmax(q kᵀ/√d) v), one v a position.
-
-    Scaled dot-product attention (Vaswani et al., NeurIPS 2017, eq. 1) as the score of a gate, see
-    `positions.PositionDotProduct`.
-
-    Parameters, with d = C/r: 2·d·C + 2d + C + 1.
-    """
-
-    at = "residual"
-
-    def __init__(self, channels, reduction=8):
-        super().__init__(PositionDotProduct(channels, reduction))
-
-
-class EncodingGate(Rescale):
-    """The channels that fit what is in the image, by a dictionary of codewords: x · σ(W e).
-
-    Zhang et al., "Context Encoding for Semantic Segmentation" (EncNet), CVPR 2018, section 3.1; see
-    `encoding.ContextEncoding` for e.
-
-    Parameters, with K codewords: C² + C + K·C + 3K.
-    """
-
-    at = "residual"
-
-    def __init__(self, channels, codewords=16):
-        super().__init__(ContextEncoding(channels, codewords))
-
-
-BLOCKS = {
-    # gates on channels
-    "se": SE,
-    "eca": ECA,
-    "encoding": EncodingGate,
-    # gates on positions
-    "sse": SSE,
-    "spatial": SpatialGate,
-    "qkv": DotProductGate,
-    # gates on both
-    "cbam": CBAM,
-    "bam": BAM,
-    "hybrid": Hybrid,
-    # mixing of positions
-    "nonlocal": NonLocal,
-    "context": GlobalContext,
-    "selfattention": SelfAttention,
-    "local": LocalAttention,
+_rows = {
+    row.name: row
+    for row in (
+        Block("se", SE, "channel"),
+        Block("eca", ECA, "channel"),
+        Block("encoding", EncodingGate, "channel"),
+        Block("sse", SSE, "spatial"),
+        Block("spatial", SpatialGate, "spatial"),
+        Block("qkv", DotProductGate, "spatial"),
+        Block("cbam", CBAM, "both"),
+        Block("bam", BAM, "both", at="stage", skip_last=True),
+        Block("hybrid", Hybrid, "hybrid"),
+        Block("nonlocal", NonLocal, "mixing", at="stage", skip_last=True),
+        Block("context", GlobalContext, "mixing"),
+        Block("selfattention", SelfAttention, "mixing"),
+        Block("local", LocalAttention, "mixing"),
+        Block("average_pool", AveragePool, "pooling", at="pool"),
+        Block("additive_pool", AdditivePool, "pooling", at="pool"),
+        Block("dot_pool", DotProductPool, "pooling", at="pool"),
+        Block("multihead_pool", MultiHeadPool, "pooling", at="pool"),
+        Block("feature_gate", FeatureGate, "pooling", at="pool"),
+    )
 }
+_published = frozenset(_rows)
+_blocks = {row.name: row.cls for row in _rows.values() if row.at != "pool"}
+_poolings = {row.name: row.cls for row in _rows.values() if row.at == "pool"}
+
+# name → class, to be read; `register` adds to them
+BLOCKS = types.MappingProxyType(_blocks)
+POOLINGS = types.MappingProxyType(_poolings)
+
+
+def known(block: str | Callable[..., nn.Module]) -> Block:
+    """The row of a block: by its name, or by its class.
+
+    A callable channels → module that is in no row gets one: its own name, family "own",
+    at="residual".
+
+    Raises ValueError for an unknown name, which lists the names, and for what cannot make a module
+    for any number of channels.
+    """
+    if isinstance(block, str):
+        return _rows[one_of("block", block, _rows)]
+    _expect_maker("block", block)
+    for row in _rows.values():
+        if row.cls is block:
+            return row
+    name = getattr(block, "__name__", type(block).__name__).strip("<>")  # a lambda: "<lambda>"
+    return Block(f"own {name}" if name in _rows else name, block, "own")
+
+
+def register(
+    name: str, cls: Callable[..., nn.Module], at: str = "residual", family: str = "own"
+) -> None:
+    """Give a block of one's own a name, by which it can be inserted, trained and compared.
+
+    name: letters, digits and " _.+-"; not one of the package's own. A name of one's own may be
+        given again: the last counts.
+    cls, at, family: as in `Block`.
+
+    Raises ValueError for anything else.
+    """
+    if not isinstance(name, str) or not re.fullmatch(r"\w[\w .+-]*", name):
+        raise ValueError(f"name must be letters, digits and ' _.+-', got {name!r}")
+    if name in _published:
+        raise ValueError(f"name must not be that of a block of this package, got {name!r}")
+    _expect_maker("cls", cls)
+    one_of("at", at, ("residual", "stage", "pool"))
+    _rows[name] = Block(name, cls, one_of("family", family, FAMILIES), at)
+    for table in (_blocks, _poolings):
+        table.pop(name, None)
+    (_poolings if at == "pool" else _blocks)[name] = cls
+
+
+def _expect_maker(argument, block):
+    """Raise a ValueError unless `block` can be called with a number of channels."""
+    if isinstance(block, nn.Module) or not callable(block):
+        raise ValueError(
+            f"{argument} must be a class or another callable channels → module, got {block!r}"
+        )

@@ -11,8 +11,7 @@ from collections.abc import Iterable
 
 from torch import nn
 
-from attention.blocks.pooling import POOLINGS
-from attention.blocks.table import BLOCKS
+from attention.blocks import BLOCKS, POOLINGS, known
 from attention.checks import one_of
 from attention.cost import parameters
 
@@ -28,7 +27,7 @@ class Placement:
 
 
 def mechanisms():
-    """{name: class} of all that can be inserted by name; notebooks may add to either table."""
+    """{name: class} of all that can be inserted by name."""
     return BLOCKS | POOLINGS
 
 
@@ -48,25 +47,21 @@ def insert(network, block, at=None, stages=None, **options):
     Raises ValueError for an unknown block, place or stage, and for a network that it does not
     know; then the network is as it was.
     """
-    make = mechanisms()[one_of("block", block, mechanisms())] if isinstance(block, str) else block
-    if isinstance(make, nn.Module) or not callable(make):
-        raise ValueError(f"block must be a name or a callable channels → module, got {block!r}")
-    home = getattr(make, "at", None)
-    at = one_of("at", at or home or "residual", ("residual", "stage", "pool"))
-    if home is not None and (at == "pool") != (home == "pool"):
+    row = known(block)
+    at = one_of("at", at or row.at, ("residual", "stage", "pool"))
+    if (at == "pool") != (row.at == "pool") and not (row.family == "own" and at == "pool"):
         raise ValueError(
             "a pooling makes one vector of a map, a block keeps the map's shape: a pooling goes to "
             f"at='pool' and a block elsewhere; got at={at!r} for block {block!r}"
         )
-    places = _all_places(network, at, stages, getattr(make, "between_stages", False))
-    name = block if isinstance(block, str) else getattr(block, "__name__", type(block).__name__)
+    places = _all_places(network, at, stages, row.skip_last)
     paths = {module: path for path, module in network.named_modules()}
     added = []  # all blocks are made before the first is placed: an error leaves the network whole
     for owner, slot, channels in places:
         like = next(owner.parameters())
-        module = make(channels, **options)
+        module = row.cls(channels, **options)
         if not isinstance(module, nn.Module):
-            raise ValueError(f"block must make a torch module, {name} made {module!r}")
+            raise ValueError(f"block must make a torch module, {row.name} made {module!r}")
         module = module.to(like.device, like.dtype).train(network.training)
         added.append((owner, slot, module, channels))
     seen, placements = set(network.modules()), []
@@ -74,7 +69,7 @@ def insert(network, block, at=None, stages=None, **options):
         path = f"{paths[owner]}.{_place(owner, slot, module, at)}".lstrip(".")
         # a callable may give the same module twice: its parameters are added once
         count = 0 if module in seen else parameters(module)
-        placements.append(Placement(name, path, channels, count))
+        placements.append(Placement(row.name, path, channels, count))
         seen.add(module)
     earlier = getattr(network, "placements", [])
     if at == "pool":  # the pooling that stood there is gone
@@ -111,7 +106,7 @@ def _stages(network):
     )
 
 
-def _all_places(network, at, stages, between_stages):
+def _all_places(network, at, stages, skip_last):
     """(owner, its slot, channels) for each place where a block or a pooling goes."""
     all_stages = _stages(network)
     if at == "pool":
@@ -121,7 +116,7 @@ def _all_places(network, at, stages, between_stages):
         return [(network, slot, _places(all_stages[-1], "stage")[0][2])]
     known = range(1, len(all_stages) + 1)
     if stages is None:
-        stages = known[:-1] if at == "stage" and between_stages else known
+        stages = known[:-1] if at == "stage" and skip_last else known
     wanted = list(stages) if isinstance(stages, Iterable) else [stages]
     if not wanted or any(not isinstance(one, int) or one not in known for one in wanted):
         raise ValueError(

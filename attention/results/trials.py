@@ -13,7 +13,7 @@ import inspect
 import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
-from attention.blocks.hybrid import Hybrid
+from attention.blocks import Hybrid, known
 from attention.checks import one_of
 from attention.results import statistics
 
@@ -54,7 +54,7 @@ def described(run):
         words.append(part["combine"])
     if part["residual"]:
         words.append("1 + map")
-    if (run.at or Hybrid.at) == "stage":
+    if (run.at or known("hybrid").at) == "stage":
         words.append("after stages")
     return (f"{part['mixing']} → " if part["mixing"] else "") + ", ".join(words)
 

@@ -13,9 +13,7 @@ import dataclasses
 import random
 from collections.abc import Callable
 
-from attention.blocks.hybrid import SPACE
-from attention.blocks.pooling import POOLINGS
-from attention.blocks.table import BLOCKS
+from attention.blocks import BLOCKS, POOLINGS, SPACE
 from attention.data.dataset import load
 from attention.data.splits import held_out
 from attention.results.tables import read_record
