@@ -55,9 +55,7 @@ from attention.blocks import (
 from attention.cost import flops, parameters
 from attention.data.dataset import load
 from attention.explain import capture, grad_cam, rollout
-from attention.networks.insertion import insert, report
-from attention.networks.table import NETWORKS, fast_resnet, resnet
-from attention.networks.transformer import convvit, vit
+from attention.networks import NETWORKS, convvit, fast_resnet, insert, report, resnet, vit
 from attention.settings import comparison, home, profile
 from attention.training.fitting import Run, fit, trained
 from attention.training.trainer import evaluate, predict

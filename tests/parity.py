@@ -5,8 +5,7 @@ import random
 import torch
 from torch import nn
 
-from attention.networks.insertion import insert
-from attention.networks.table import fast_resnet
+from attention.networks import fast_resnet, insert
 
 EXACT = dict(rtol=1e-9, atol=1e-9)
 

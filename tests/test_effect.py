@@ -11,7 +11,7 @@ from attention.blocks.gate import BOTH, CHANNEL, POSITIONS, SPATIAL, Gate
 from attention.blocks.mixing import NonLocal, SelfAttention
 from attention.blocks.pooling import MultiHeadPool
 from attention.explain import Captured, behaviour, capture, knocked_out, replaced
-from attention.networks.table import fast_resnet
+from attention.networks import fast_resnet, insert
 
 
 def gate_of(block, x):
@@ -102,7 +102,7 @@ def test_the_mean_of_one_image_is_that_image_and_two_images_swap_their_weights(m
 
 
 def test_the_hook_is_off_afterwards_also_after_an_error():
-    network, images = fast_resnet(8, block="se", reduction=2).eval(), torch.randn(2, 3, 18, 14)
+    network, images = insert(fast_resnet(8), "se", reduction=2).eval(), torch.randn(2, 3, 18, 14)
     path = "stages.1.1.attention.gate"
     with torch.no_grad():
         whole = network(images)
@@ -133,7 +133,7 @@ MEAN = torch.full((1, 8, 1, 1), 0.5)
     ],
 )
 def test_what_cannot_be_replaced_is_named(block, path, way, mean, message):
-    network = fast_resnet(8, block=block)
+    network = insert(fast_resnet(8), block)
     with pytest.raises(ValueError, match=message), replaced(network, path, way, mean):
         raise AssertionError("never reached")
     assert hooks(network) == 0
@@ -243,7 +243,7 @@ def test_knocking_out_a_gate_costs_what_it_is_worth(matters):
 
 
 def test_knocked_out_takes_the_mean_over_the_images_and_goes_through_every_map():
-    network = fast_resnet(8, block="selfattention", heads=2, reach=2, stages=(1, 2)).eval()
+    network = insert(fast_resnet(8), "selfattention", heads=2, reach=2, stages=(1, 2)).eval()
     images, seen = torch.randn(4, 3, 18, 14), []
 
     def accuracy(network):

@@ -12,12 +12,11 @@ from attention.blocks import BAM, BLOCKS, CBAM, SE
 from attention.blocks.gate import BOTH, CHANNEL, SPATIAL, Gate
 from attention.blocks.gates import Rescale, Sum
 from attention.explain import capture
-from attention.networks.insertion import insert
-from attention.networks.table import resnet
+from attention.networks import insert, resnet
 
 
 def network_with(block, **options):
-    network = resnet(8, 4, block=block, **SMALL_OPTIONS.get(block, {}) | options)
+    network = insert(resnet(8, 4), block, **SMALL_OPTIONS.get(block, {}) | options)
     placed = tuple(f"{placement.path}." for placement in network.placements)
     for key, parameter in network.named_parameters():
         if key.startswith(placed):  # gates that say something

@@ -11,7 +11,7 @@ from torch import nn
 
 from attention.explain import Curve, areas, faithfulness, impute
 from attention.explain.removal import METHODS, blur
-from attention.networks.table import fast_resnet
+from attention.networks import fast_resnet
 
 SIDE, CORNER = 8, 4  # of the images, and of what the network sees of them
 

@@ -9,8 +9,7 @@ from parity import hooks, with_block
 from torch import nn
 
 from attention.explain import grad_cam
-from attention.networks.table import fast_resnet, resnet
-from attention.networks.transformer import vit
+from attention.networks import fast_resnet, resnet, vit
 
 
 def network_with(block=None, make=fast_resnet, **options):

@@ -10,7 +10,7 @@ from attention.blocks import BLOCKS
 from attention.blocks.hybrid import SPACE, Hybrid
 from attention.data.dataset import Dataset, Split
 from attention.data.splits import held_out
-from attention.networks.insertion import mechanisms
+from attention.networks.insert import mechanisms
 from attention.results import trials
 from attention.settings import home
 from attention.study import grids

@@ -10,7 +10,7 @@ from attention.blocks import BLOCKS, CBAM, ECA, SE, SpatialGate
 from attention.blocks.gates import Rescale, Sum
 from attention.blocks.hybrid import SPACE, Hybrid
 from attention.explain import capture
-from attention.networks.table import fast_resnet
+from attention.networks import fast_resnet, insert
 
 # a gate as most papers have it: average pooling, x · map, nothing else
 ONE = {"combine": "channel first", "pool": None, "residual": False}
@@ -117,7 +117,7 @@ def test_every_point_of_the_space_keeps_the_shape_and_lets_gradients_to_every_we
 
 
 def test_maps_can_be_captured():
-    network = fast_resnet(8, block="hybrid", combine="parallel", pool=None, mixing="context")
+    network = insert(fast_resnet(8), "hybrid", combine="parallel", pool=None, mixing="context")
     network.eval()
     with torch.no_grad(), capture(network) as maps:
         network(torch.randn(2, 3, 32, 32))

@@ -12,7 +12,7 @@ from attention.explain import (
     localisation,
     random_maps,
 )
-from attention.networks.table import fast_resnet
+from attention.networks import fast_resnet
 
 
 def object_masks():

@@ -9,9 +9,7 @@ from attention.blocks.gate import BOTH, CHANNEL, CODEWORDS, POSITIONS, SPATIAL, 
 from attention.blocks.local import LocalAttention
 from attention.blocks.pooling import POOLINGS
 from attention.explain import Captured, capture, rollout
-from attention.networks.insertion import insert
-from attention.networks.table import fast_resnet
-from attention.networks.transformer import convvit, vit
+from attention.networks import convvit, fast_resnet, insert, vit
 
 # In fast_resnet(8) an image of 18×14 pixels has maps of these channels and sizes after the stages.
 STAGES = ((8, (8, 6)), (32, (4, 3)), (32, (2, 1)))

@@ -14,8 +14,8 @@ from torch import nn
 
 from attention.blocks import BAM, BLOCKS, CBAM, ECA, SE, register
 from attention.cost import flops, parameters
-from attention.networks.insertion import insert, report
-from attention.networks.table import PadShortcut, resnet
+from attention.networks import insert, report, resnet
+from attention.networks.resnet import PadShortcut
 
 
 def torchvision_network(name, device="meta"):
@@ -30,7 +30,6 @@ def small_torchvision(block):
 
 NUMERIC = {
     "own": functools.partial(resnet, 14, 4),
-    "own, imagenet stem": functools.partial(resnet, 8, 4, stem="imagenet"),
     "basic": functools.partial(small_torchvision, torchvision.models.resnet.BasicBlock),
     "bottleneck": functools.partial(small_torchvision, torchvision.models.resnet.Bottleneck),
 }
@@ -122,18 +121,12 @@ def test_a_depth_that_is_not_6n_plus_2_is_refused(depth):
 
 @pytest.mark.parametrize(
     "argument, value",
-    [("width", 0), ("width", 2.5), ("classes", 0), ("classes", None), ("stem", "cifar10")],
+    [("width", 0), ("width", 2.5), ("classes", 0), ("classes", None)],
 )
 def test_a_bad_argument_of_resnet_is_named_with_its_value(argument, value):
     with pytest.raises(ValueError, match=argument) as error:
         resnet(8, **{argument: value})
     assert repr(value) in str(error.value)
-
-
-@pytest.mark.parametrize("options", [{"dept": 56}, {"reduction": 4}, {"at": "stage"}])
-def test_options_of_a_block_without_a_block_are_refused(options):
-    with pytest.raises((TypeError, ValueError)):
-        resnet(8, 4, **options)
 
 
 def explicit_pad(x, channels):
@@ -214,13 +207,13 @@ def test_flops_of_a_batch_are_those_of_its_images():
 
 def test_flops_of_se_are_its_two_matrix_products():
     added = sum(3 * 2 * 2 * channels * (channels // 4) for channels in (16, 32, 64))
-    network = resnet(20, block="se", reduction=4)
+    network = insert(resnet(20), "se", reduction=4)
     assert flops(network, (1, 3, 16, 16)) == resnet20_flops(16) + added
 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_flops_leave_modes_and_statistics_as_they_were(training):
-    network = resnet(8, 4, block="bam", reduction=2).train(training)
+    network = insert(resnet(8, 4), "bam", reduction=2).train(training)
     network.stages[1].train(not training)  # as for frozen statistics
     modes = [module.training for module in network.modules()]
     before = snapshot(network)
@@ -498,27 +491,11 @@ def test_equal_seeds_give_the_common_layers_equal_initial_weights():
     plain = resnet(14, 4).state_dict()
     for block in BLOCKS:
         torch.manual_seed(3)
-        with_block = resnet(14, 4, block=block, **SMALL_OPTIONS.get(block, {}))
+        with_block = insert(resnet(14, 4), block, **SMALL_OPTIONS.get(block, {}))
         state = with_block.state_dict()
         assert len(state) > len(plain)
         for key, tensor in plain.items():
             assert torch.equal(tensor, state[key]), (block, key)
-
-
-@pytest.mark.parametrize(
-    "block, options",
-    [
-        ("se", {"reduction": 2}),
-        ("bam", {"variant": "official", "reduction": 2}),
-        ("cbam", {"at": "stage", "stages": (1, 3), "kernel_size": 3}),
-    ],
-)
-def test_resnet_with_a_block_equals_insert_into_resnet(block, options):
-    torch.manual_seed(5)
-    one = resnet(8, 4, block=block, **options)
-    torch.manual_seed(5)
-    other = insert(resnet(8, 4), block, **options)
-    assert_untouched(one, snapshot(other))
 
 
 # ----------------------------------------------------------------- blocks of the user's own; errors

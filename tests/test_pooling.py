@@ -17,9 +17,7 @@ from attention.blocks.pooling import (
 )
 from attention.cost import parameters
 from attention.explain import capture
-from attention.networks.insertion import insert, report
-from attention.networks.table import fast_resnet, resnet
-from attention.networks.transformer import vit
+from attention.networks import fast_resnet, insert, report, resnet, vit
 
 every_pooling = pytest.mark.parametrize("name", POOLINGS)
 map_sizes = pytest.mark.parametrize("size", [(3, 4), (1, 1), (5, 2)])

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from attention.blocks import SE
 from attention.explain import capture, relevance
-from attention.networks.transformer import convvit, vit
+from attention.networks import convvit, vit
 
 
 def pictures():

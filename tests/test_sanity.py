@@ -11,8 +11,7 @@ from parity import randomise
 from torch import nn
 
 from attention.explain import grad_cam, mean_interval, randomised, rank_correlation
-from attention.networks.table import fast_resnet, resnet
-from attention.networks.transformer import vit
+from attention.networks import fast_resnet, insert, resnet, vit
 
 # ----------------------------------------------------------------------------- rank correlation
 
@@ -137,9 +136,9 @@ def layers_run(network):
 
 
 NETWORKS = {
-    "fast": lambda: fast_resnet(8, block="cbam", reduction=2),
-    "resnet": lambda: resnet(14, 4, block="eca"),
-    "encoding": lambda: resnet(8, 4, block="encoding", codewords=2),
+    "fast": lambda: insert(fast_resnet(8), "cbam", reduction=2),
+    "resnet": lambda: insert(resnet(14, 4), "eca"),
+    "encoding": lambda: insert(resnet(8, 4), "encoding", codewords=2),
     "squeezenet": lambda: torchvision.models.squeezenet1_1(num_classes=3),
 }
 

@@ -13,8 +13,7 @@ from attention import survey
 from attention.blocks.gate import SPATIAL, Gate
 from attention.data import dataset as data
 from attention.explain import every_map, grad_cam, relevance, relevances
-from attention.networks.table import fast_resnet
-from attention.networks.transformer import vit
+from attention.networks import fast_resnet, insert, vit
 from attention.results import findings
 from attention.training.fitting import Run
 
@@ -42,7 +41,7 @@ def small(seed=0, **options):
 
 
 def test_every_map_holds_what_the_single_functions_give():
-    network = fast_resnet(8, block="cbam", reduction=2, stages=2).eval()
+    network = insert(fast_resnet(8), "cbam", reduction=2, stages=2).eval()
     batch = torch.randn(5, 3, 20, 24)
     found = every_map(network, batch, batch_size=2)
     own = [f"stages.1.1.attention.{name}.gate" for name in ("channel", "spatial")]
@@ -60,8 +59,8 @@ def test_every_map_holds_what_the_single_functions_give():
 def test_maps_without_positions_are_left_out():
     batch = torch.randn(2, 3, 20, 24)
     assert list(relevances(fast_resnet(8).eval(), batch)) == []
-    assert list(relevances(fast_resnet(8, block="feature_gate").eval(), batch)) == []
-    network = fast_resnet(8, block="encoding", codewords=2, stages=1).eval()
+    assert list(relevances(insert(fast_resnet(8), "feature_gate").eval(), batch)) == []
+    network = insert(fast_resnet(8), "encoding", codewords=2, stages=1).eval()
     assert list(relevances(network, batch)) == ["stages.0.1.attention.gate"]
 
 

@@ -21,10 +21,9 @@ from torch import nn
 from torch.nn import functional as F
 
 import attention
-from attention import files, settings
+from attention import files, networks, settings
 from attention.data import batches
 from attention.data import dataset as data
-from attention.networks import table as networks
 from attention.training import fitting as training
 from attention.training import machine, trainer
 from attention.training.fitting import Run

@@ -11,8 +11,8 @@ from torch.nn import functional as F
 
 from attention.cost import parameters
 from attention.explain import capture
-from attention.networks.table import NETWORKS
-from attention.networks.transformer import EncoderLayer, convvit, vit
+from attention.networks import NETWORKS, convvit, vit
+from attention.networks.transformer import EncoderLayer
 
 norm_layer = functools.partial(nn.LayerNorm, eps=1e-5)  # timm: 1e-6
 WIDTH, DEPTH, HEADS = 16, 2, 4
@@ -145,14 +145,14 @@ def test_parameters_add_up_to_those_of_the_layers_counted_by_hand(name):
     if name == "convvit":
         stem = 27 * 48 + 2 * 48 + 9 * 48 * 96 + 2 * 96 + 96 * d + d
     rest = 64 * d + 2 * d + 2 * d + d * classes + classes  # positions, class token, norm, W
-    assert parameters(NETWORKS[name]()) == 6 * layer + stem + rest
+    assert parameters(NETWORKS[name].make()) == 6 * layer + stem + rest
 
 
 def test_the_transformers_start_undecided_between_the_classes():
     torch.manual_seed(1)
     x = torch.randn(16, 3, 32, 32)
     for name in ("vit", "convvit"):
-        loss = F.cross_entropy(NETWORKS[name]()(x), torch.arange(16) % 10)
+        loss = F.cross_entropy(NETWORKS[name].make()(x), torch.arange(16) % 10)
         assert 1.5 < loss < 3.5  # log 10 = 2.3
 
 

@@ -1,1 +1,22 @@
-"""."""
+"""Networks, and how an attention block gets into one.
+
+resnet       the ResNet for CIFAR-10 (He et al. 2016)
+fast         a network that learns in a few epochs, with a whitening layer (Jordan 2024)
+transformer  ViT (Dosovitskiy et al. 2021), and its hybrid with a convolutional stem
+table        NETWORKS: each of them by name
+anatomy      where a network has its stages, branches and pooling; also torchvision's networks
+insert       insert() puts a block there, report() says where and what it costs
+"""
+
+from attention.networks.anatomy import Branch, branches, last_stage, pool_slot, stages
+from attention.networks.fast import Whitening, fast_resnet, whiten
+from attention.networks.insert import Placement, insert, report
+from attention.networks.resnet import Network, Residual, resnet
+from attention.networks.table import NETWORKS, Architecture
+from attention.networks.transformer import VisionTransformer, convvit, vit
+
+__all__ = [
+    "NETWORKS", "Architecture", "Branch", "Network", "Placement", "Residual", "VisionTransformer",
+    "Whitening", "branches", "convvit", "fast_resnet", "insert", "last_stage", "pool_slot",
+    "report", "resnet", "stages", "vit", "whiten",
+]  # fmt: skip

@@ -21,8 +21,8 @@ from attention.cost import flops, parameters
 from attention.data.batches import Batches, normalise
 from attention.data.dataset import load
 from attention.files import replacing, save_tensors
-from attention.networks.insertion import insert, mechanisms
-from attention.networks.table import NETWORKS, whiten
+from attention.networks import NETWORKS, insert, whiten
+from attention.networks.insert import mechanisms
 from attention.results.tables import read_record
 from attention.settings import PROFILES, home, profile, recipe
 from attention.training import machine
@@ -114,7 +114,7 @@ class Run:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             width = {} if self.width is None else {"width": self.width}
-            network = NETWORKS[self.network](classes=classes, **width)
+            network = NETWORKS[self.network].make(classes=classes, **width)
             if self.block:
                 insert(network, self.block, self.at, self.stages, **self.options)
         return network.to(memory_format=torch.channels_last)
