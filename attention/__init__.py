@@ -53,7 +53,7 @@ from attention.blocks import (
     register,
 )
 from attention.cost import flops, parameters
-from attention.data.dataset import load
+from attention.data import load
 from attention.explain import capture, grad_cam, rollout
 from attention.networks import NETWORKS, convvit, fast_resnet, insert, report, resnet, vit
 from attention.settings import comparison, home, profile

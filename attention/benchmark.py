@@ -23,8 +23,7 @@ from tqdm.auto import tqdm
 
 from attention import explain
 from attention.cost import flops, kept_for_backward, parameters
-from attention.data.batches import Batches, normalise
-from attention.data.dataset import load
+from attention.data import Batches, load, normalise
 from attention.files import replacing
 from attention.settings import comparison, home
 from attention.study import grids
@@ -128,7 +127,7 @@ def trainer_overhead(data, rounds=5, steps=8, device=None, precision=None, progr
     run = Run()
     device = torch.device(device or machine.default_device())
     precision = machine.precision(device, precision)
-    part = data.train.first(min(len(data.train), steps * run.batch_size))
+    part = data.train.spread(min(len(data.train), steps * run.batch_size))
     batches = Batches(part, run.batch_size, run.seed, device, data.mean, data.std, crop=run.crop)
     trainer = Trainer(run, len(data.classes), 10**6, device, precision)
     images, labels = next(iter(batches.epoch(0)))
@@ -159,7 +158,7 @@ def explanation(data, count=1000, progress=True):
     """
     network = Run(block="cbam", **comparison()).build(len(data.classes)).eval()
     network = network.to(machine.default_device())
-    test = data.test.first(count)
+    test = data.test.spread(count)
     images = normalise(test.images, data.mean, data.std).to(machine.default_device())
     names = ("stages.2.1.attention.spatial.gate", "Grad-CAM", "gradient", "centre", "random")
     spent, maps = {}, {}

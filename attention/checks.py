@@ -13,6 +13,13 @@ def at_least_one(argument, value):
     return at_least(1, argument, value)
 
 
+def between(minimum, maximum, argument, value):
+    """Return `value`, an int from minimum to maximum, or raise a ValueError."""
+    if at_least(minimum, argument, value) > maximum:
+        raise ValueError(f"{argument} must be at most {maximum}, got {value}")
+    return value
+
+
 def odd(argument, value):
     """Return `value`, an odd int ≥ 1: a window needs a middle to keep the map's size."""
     if at_least_one(argument, value) % 2 == 0:

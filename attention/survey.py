@@ -24,8 +24,7 @@ from tqdm.auto import tqdm
 
 from attention.blocks.gate import Map
 from attention.checks import one_of
-from attention.data.batches import normalise
-from attention.data.dataset import load
+from attention.data import load, normalise
 from attention.explain import (
     areas,
     behaviour,
@@ -208,7 +207,7 @@ def _effect(network, data, images):
 
 
 def _first(split, count):
-    return split.first(min(count, len(split)))
+    return split.spread(min(count, len(split)))
 
 
 def _prepared(network, split, data):

@@ -8,8 +8,7 @@ import torch
 
 from attention.blocks import BLOCKS
 from attention.blocks.hybrid import SPACE, Hybrid
-from attention.data.dataset import Dataset, Split
-from attention.data.splits import held_out
+from attention.data import Dataset, Split, held_out
 from attention.networks.insert import mechanisms
 from attention.results import trials
 from attention.settings import home

@@ -9,7 +9,7 @@ import torch
 
 from attention import survey
 from attention.cost import parameters
-from attention.data.dataset import Dataset, Split
+from attention.data import Dataset, Split
 from attention.results import overview, statistics
 from attention.study import grids
 from attention.training import machine

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
-from attention.data import dataset as data
-from attention.data.dataset import DataError
-from attention.data.splits import held_out, random_labels
+from attention import data
+from attention.data import DataError, held_out, random_labels
 
 
 def numbered(per_class=(10, 20, 7), test=5):

@@ -16,7 +16,7 @@ import pytest
 import torch
 from parity import fixed, killed
 
-from attention.data import dataset as data
+from attention import data
 from attention.results import tables as records
 from attention.study import archive
 from attention.study import work as study

@@ -9,9 +9,8 @@ import scipy.stats
 import torch
 from torch import nn
 
-from attention import survey
+from attention import data, survey
 from attention.blocks.gate import SPATIAL, Gate
-from attention.data import dataset as data
 from attention.explain import every_map, grad_cam, relevance, relevances
 from attention.networks import fast_resnet, insert, vit
 from attention.results import findings
@@ -130,7 +129,7 @@ def test_the_map_that_points_at_the_object_is_chosen_and_scores_best(planted, im
     for name, exact in {"right": 1, "wrong": 0}.items():
         assert by_map.pointing[name] == exact and by_map.iou[name] == exact
     # a flat map gets the object's share of the image, whatever its height
-    area = float(bright.test.first(20).masks.float().mean())
+    area = float(bright.test.spread(20).masks.float().mean())
     assert by_map.energy["flat"] == pytest.approx(area)
     assert by_map.energy_low["right"] < by_map.energy["right"] < by_map.energy_high["right"]
     assert (by_map.accuracy == 12.5).all()
@@ -181,7 +180,7 @@ def test_faithfulness_and_effect(images):
     assert list(table["map"]) == ["stages.1.1.attention.gate"]
     ways = {f"accuracy_{way}" for way in ("whole", "mean", "ones", "shuffled")}
     assert ways | {"kind", "saturated", "over_images"} <= set(table)
-    network, some = survey.trained(run, images, progress=False), images.test.first(20)
+    network, some = survey.trained(run, images, progress=False), images.test.spread(20)
     right = survey.predict(network, some, images).argmax(1) == some.labels
     assert table.accuracy_whole[0] == pytest.approx(100 * float(right.float().mean()))
 

@@ -21,9 +21,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import attention
-from attention import files, networks, settings
+from attention import data, files, networks, settings
 from attention.data import batches
-from attention.data import dataset as data
 from attention.training import fitting as training
 from attention.training import machine, trainer
 from attention.training.fitting import Run

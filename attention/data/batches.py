@@ -1,46 +1,34 @@
 """Batches made on the device from one uint8 array: cut, flipped and normalised."""
 
+import math
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import torch
 
-from attention.checks import at_least
-from attention.data.folder import DataError
+from attention.checks import at_least, at_least_one, between
+from attention.data.dataset import DataError, Split, expect_images, mean_and_std
+
+Channels = torch.Tensor | Sequence[float]  # 3 numbers
 
 
-def mean_and_std(images):
-    """Mean and standard deviation of each channel, float32 (3,), with pixels from 0 to 1."""
-    # From exact counts of the 256 values, so that the order of the images does not matter.
-    counts = torch.stack([torch.bincount(c.flatten(), minlength=256) for c in images.unbind(1)])
-    values = torch.arange(256, dtype=torch.float64) / 255
-    share = counts / counts.sum(1, keepdim=True, dtype=torch.float64)
-    mean = share @ values
-    variance = (share * (values - mean[:, None]) ** 2).sum(1)
-    # A channel that never varies is divided by a small number instead of 0.
-    return mean.float(), variance.sqrt().clamp_min(1 / 255).float()
-
-
-def normalise(images, mean, std):
+def normalise(images: torch.Tensor, mean: Channels, std: Channels) -> torch.Tensor:
     """uint8 (N,3,H,W) → float32 (N,3,H,W) in channels_last: pixels 0…1, minus mean, by std.
 
     mean, std: 3 numbers each. The result lies on the device of the images.
     """
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3:
-        came = f"{images.dtype} {tuple(images.shape)}"
-        raise DataError(f"images must be uint8 (N, 3, H, W), got {came}")
-    mean, std = (
-        torch.as_tensor(x, dtype=torch.float32, device=images.device).view(3, 1, 1)
-        for x in (mean, std)
-    )
-    x = images.float().sub_(255 * mean).div_(255 * std)
-    return x.contiguous(memory_format=torch.channels_last)
+    expect_images(images)
+    return _normalised(images, *_per_channel(mean, std, images.device))
 
 
-def in_order(split, batch_size, mean, std, device="cpu"):
-    """Yield (images, labels) for evaluation: in order, all of them, normalised only."""
-    at_least(1, "batch_size", batch_size)
-    for images, labels in zip(split.images.split(batch_size), split.labels.split(batch_size),
-                              strict=True):  # fmt: skip
-        yield normalise(images.to(device), mean, std), labels.to(device)
+def in_order(
+    split: Split, batch_size: int, mean: Channels, std: Channels, device: str | torch.device = "cpu"
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """(images, labels) for evaluation: all of them, in order, normalised only, on the device."""
+    at_least_one("batch_size", batch_size)
+    mean, std = _per_channel(mean, std, device)
+    parts = zip(split.images.split(batch_size), split.labels.split(batch_size), strict=True)
+    return ((_normalised(x.to(device), mean, std), labels.to(device)) for x, labels in parts)
 
 
 class Batches:
@@ -51,68 +39,74 @@ class Batches:
     seed: every random choice depends on (seed, epoch) and on the number of the image alone, so it
         is the same for any batch size and device, and no epoch needs the ones before it.
     mean, std: 3 numbers each for `normalise`; None: those of the split.
-    augment: False leaves only the random order and the normalisation.
     crop: the images are padded by so many reflected pixels, and a window of their size is cut out.
-    cutout: side in pixels of a square set to zero (the mean colour) at a random place, cut off at
-        the border (arXiv 1708.04552); 0: none.
 
     A random half of the images is mirrored in even epochs, the other half in odd ones, so that an
     image is seen both ways in any two epochs (alternating flips, arXiv 2404.00498).
     """
 
-    def __init__(self, split, batch_size, seed=0, device="cpu", mean=None, std=None,
-                 augment=True, crop=4, cutout=0):  # fmt: skip
-        self.batch_size = at_least(1, "batch_size", batch_size)
+    def __init__(
+        self, split: Split, batch_size: int, seed: int = 0, device: str | torch.device = "cpu",
+        mean: Channels | None = None, std: Channels | None = None, crop: int = 4,
+    ) -> None:  # fmt: skip
+        if not isinstance(split, Split) or len(split) == 0:
+            raise DataError(f"split must be a Split with at least one image, got {split!r}")
+        if (mean is None) != (std is None):
+            raise ValueError(f"mean and std belong together, got {mean!r} and {std!r}")
+        self.batch_size = at_least_one("batch_size", batch_size)
         self.seed = at_least(0, "seed", seed)
-        self.augment, self.device = augment, torch.device(device)
-        self.crop = at_least(0, "crop", crop) if augment else 0
-        self.cutout = at_least(0, "cutout", cutout) if augment else 0
-        n, _, self.height, self.width = split.images.shape
-        if n == 0:
-            raise DataError("there are no images to make batches of")
-        if self.crop >= min(self.height, self.width):
-            raise DataError(f"crop must be less than the images' size {self.height}×{self.width}")
-        if mean is None or std is None:
-            mean, std = mean_and_std(split.images)
-        self.mean, self.std = (torch.as_tensor(x, device=self.device) for x in (mean, std))
+        self.device = torch.device(device)
+        self.height, self.width = split.images.shape[2:]
+        self.crop = between(0, min(self.height, self.width) - 1, "crop", crop)
+        statistics = mean_and_std(split.images) if mean is None else (mean, std)
+        self.mean, self.std = _per_channel(*statistics, self.device)
         self.labels = split.labels.to(self.device)
-        border = [(0, 0), (0, 0), (self.crop, self.crop), (self.crop, self.crop)]
+        border = [(0, 0), (0, 0), (crop, crop), (crop, crop)]
         padded = torch.from_numpy(np.pad(split.images.numpy(), border, mode="reflect"))
         # (N, 3, rows, columns, H, W): every window of every image, as a view
         self._windows = padded.to(self.device).unfold(2, self.height, 1).unfold(3, self.width, 1)
 
-    def __len__(self):
+    def __len__(self) -> int:
         """Batches per epoch."""
         return -(-len(self.labels) // self.batch_size)
 
-    def epoch(self, number):
+    def epoch(self, number: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield (images float32 (B,3,H,W) in channels_last, labels (B,)) of epoch 0, 1, …"""
-        n, random = len(self.labels), _generator(self.seed, at_least(0, "number", number) + 1)
+        n, random = len(self.labels), _random(self.seed, at_least(0, "number", number) + 1)
         order = torch.randperm(n, generator=random)
         row, column = torch.randint(2 * self.crop + 1, (2, n), generator=random)
-        y = torch.randint(self.height, (n,), generator=random)
-        x = torch.randint(self.width, (n,), generator=random)
-        half = torch.randperm(n, generator=_generator(self.seed, 0)) % 2
-        flip = self.augment * (half + number) % 2
-        choices = torch.stack([row, column, flip, y, x])[:, order].to(self.device)
+        half = torch.randperm(n, generator=_random(self.seed, 0)) % 2
+        flip = (half + number) % 2
+        choices = torch.stack([row, column, flip])[:, order].to(self.device)
         batches = zip(order.to(self.device).tensor_split(len(self)),
                       choices.tensor_split(len(self), dim=1), strict=True)  # fmt: skip
-        for index, (row, column, flip, y, x) in batches:
+        for index, (row, column, flip) in batches:
             images = self._windows[index, :, row, column]
             images = torch.where(flip.bool().view(-1, 1, 1, 1), images.flip(3), images)
-            images = normalise(images, self.mean, self.std)
-            if self.cutout:
-                inside = self._near(y, self.height)[:, :, None] & self._near(x, self.width)[:, None]
-                images.masked_fill_(inside[:, None], 0)
-            yield images, self.labels[index]
-
-    def _near(self, centre, length):
-        """bool (B, length): which rows or columns the cutout square around `centre` covers."""
-        offset = torch.arange(length, device=self.device) - centre[:, None] + self.cutout // 2
-        return (offset >= 0) & (offset < self.cutout)
+            yield _normalised(images, self.mean, self.std), self.labels[index]
 
 
-def _generator(*seeds):
-    """A CPU generator whose stream is unrelated to that of any other tuple of seeds."""
-    state = np.random.SeedSequence(seeds).generate_state(1)
+def _random(seed, stream):
+    """A CPU generator whose numbers are unrelated to those of any other (seed, stream)."""
+    state = np.random.SeedSequence((seed, stream)).generate_state(1)
     return torch.Generator().manual_seed(int(state[0]))
+
+
+def _per_channel(mean, std, device):
+    """Mean and std as float32 (3,1,1) on the device, checked once for all batches."""
+    device, channels = torch.device(device), []
+    for name, values, lowest in (("mean", mean, -math.inf), ("std", std, 0)):
+        wrong = f"{name} must be 3 finite numbers above {lowest}, got {values!r}"
+        try:
+            numbers = torch.as_tensor(values, dtype=torch.float32)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(wrong) from error
+        if numbers.numel() != 3 or not (numbers.isfinite() & (numbers > lowest)).all():
+            raise ValueError(wrong)
+        channels.append(numbers.view(3, 1, 1).to(device))
+    return channels
+
+
+def _normalised(images, mean, std):
+    x = images.float().sub_(255 * mean).div_(255 * std)
+    return x.contiguous(memory_format=torch.channels_last)

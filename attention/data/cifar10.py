@@ -3,21 +3,21 @@
 The archive is the one torchvision takes, and its MD5s are torchvision's.
 """
 
-import hashlib
 import os
-import pickle
 import tarfile
+import tempfile
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import numpy as np
 import pooch
 import requests
+import torch
 from torchvision.datasets import CIFAR10
 from tqdm.auto import tqdm
 
-from attention.data.folder import DataError
+from attention.checks import one_of
+from attention.data.dataset import DataError, Dataset, Split
 
 # Byte-identical copies of the archive. The original host is last: it sends 50-110 kB/s.
 CIFAR10_MIRRORS = (
@@ -29,51 +29,49 @@ CIFAR10_MIRRORS = (
 )
 ARCHIVE_BYTES = 170_498_071
 CONNECT_SECONDS, READ_SECONDS = 5, 20  # a mirror that is silent for so long is given up
+OFF, ON = ("", "0", "false", "no", "off"), ("1", "true", "yes", "on")  # of ATTENTION_OFFLINE
 PATIENCE_SECONDS = 60  # spent on mirrors that could not be reached; then the others are not tried
 
 
-def read(root):
-    """Read the archive or the extracted folder in root, a Path; else download the archive.
+def read(root: Path) -> Dataset:
+    """Read the extracted folder or the archive in root; else download the archive.
 
-    Returns ({split: (images uint8 (N,3,32,32), labels int64 (N,))}, class names).
     Raises a `DataError` that says which mirror failed for which reason, and what can be done.
     """
     archive, folder = root / CIFAR10.filename, root / CIFAR10.base_folder
     if not _is_cifar10(archive):
         if folder.is_dir():
             try:
-                return _unpickle({f.name: f.read_bytes() for f in folder.iterdir() if f.is_file()})
-            except (DataError, OSError) as error:
-                print(f"{folder} is not used: {error}")
-        _download_cifar10(archive)
-    with tarfile.open(archive) as tar:
-        return _unpickle({Path(m.name).name: tar.extractfile(m).read() for m in tar if m.isreg()})
+                return _extracted(root)
+            except (RuntimeError, OSError) as error:  # a wrong MD5, a file that cannot be read
+                print(f"{folder} is not used: it is damaged or not CIFAR-10 ({error})")
+        _download(archive)
+    with tempfile.TemporaryDirectory() as extracted:
+        with tarfile.open(archive) as tar:
+            tar.extractall(extracted, filter="data")
+        return _extracted(extracted)
 
 
 def _is_cifar10(archive):
     return archive.is_file() and pooch.file_hash(archive, alg="md5") == CIFAR10.tgz_md5
 
 
-def _unpickle(files):
-    """Decode the pickled batches, {file name: bytes}. Every MD5 is checked first."""
-    meta = CIFAR10.meta
-    for name, md5 in [*CIFAR10.train_list, *CIFAR10.test_list, (meta["filename"], meta["md5"])]:
-        came = hashlib.md5(files.get(name, b""), usedforsecurity=False).hexdigest()
-        if came != md5:
-            raise DataError(f"{name} of CIFAR-10 must have the MD5 {md5}, found {came}")
-    splits = {}
-    for split, names in {"train": CIFAR10.train_list, "test": CIFAR10.test_list}.items():
-        batches = [pickle.loads(files[name], encoding="latin1") for name, _ in names]
-        images = np.concatenate([batch["data"] for batch in batches]).reshape(-1, 3, 32, 32)
-        labels = [label for batch in batches for label in batch["labels"]]
-        splits[split] = images, np.array(labels, np.int64)
-    classes = pickle.loads(files[meta["filename"]], encoding="latin1")[meta["key"]]
-    return splits, classes
+def _extracted(root):
+    """The extracted archive as torchvision reads it: the MD5 of each file first, then unpickled."""
+    parts = [CIFAR10(root, train=train) for train in (True, False)]
+    splits = [
+        Split(
+            torch.from_numpy(part.data.transpose(0, 3, 1, 2).copy()),  # (N,32,32,3) → (N,3,32,32)
+            torch.tensor(part.targets),
+        )
+        for part in parts
+    ]
+    return Dataset("cifar10", *splits, tuple(parts[0].classes))
 
 
-def _download_cifar10(archive):
+def _download(archive):
     """Download the archive from the first mirror that sends it, checked by its MD5."""
-    if os.environ.get("ATTENTION_OFFLINE", "0") not in ("", "0"):
+    if _offline():
         raise _no_cifar10(archive, ["ATTENTION_OFFLINE is set: nothing was downloaded"])
     pooch.get_logger().setLevel("ERROR")
     reasons, fruitless = [], 0.0
@@ -103,6 +101,13 @@ def _download_cifar10(archive):
     except OSError as error:
         reasons.append(f"cannot write to {archive.parent} ({error.strerror or error})")
     raise _no_cifar10(archive, reasons)
+
+
+def _offline():
+    """Whether ATTENTION_OFFLINE forbids downloads. An unclear value is an error, not a guess."""
+    chosen = os.environ.get("ATTENTION_OFFLINE", "").strip().lower()
+    one_of("ATTENTION_OFFLINE", chosen, (*OFF, *ON))
+    return chosen in ON
 
 
 def _set_aside(archive):

@@ -1,8 +1,9 @@
-"""Images from disk: an image-folder tree, or a tar of one, as arrays.
+"""Images from disk: an image-folder tree, or a tar of one.
 
     train/<class>/*.jpg   test/<class>/*.jpg        .jpg, .jpeg, .png in any case; grey becomes RGB
 
-Whatever is not as expected gives one `DataError` that names the file.
+What torchvision's ImageFolder would skip or cut short in silence (an empty class, a truncated
+archive, 16 bits a channel) is a `DataError` that names the file. A tar is read, never extracted.
 """
 
 import gzip
@@ -10,97 +11,102 @@ import hashlib
 import io
 import lzma
 import os
+import re
+import stat
 import tarfile
+import warnings
 import zlib
-from pathlib import PurePosixPath
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
+from attention.data.dataset import DataError, Dataset, Split, expect_room
+
 SPLITS = ("train", "test")
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
-TARS = {  # ending → how the opened file is decompressed
-    ".tar": lambda file: file, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.xz": lzma.open,
-}  # fmt: skip
+TARS = {".tar": open, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.xz": lzma.open}
+MOST_FILE_BYTES = 1 << 28  # of one image file or header: more is a mistake, or a bomb
 
 
-class DataError(ValueError):
-    """A dataset that cannot be had or is not as it should be. The message says what to do."""
+def name(path: Path) -> str:
+    """What the dataset at `path` is called: the file name without the ending, made harmless."""
+    ending = "" if path.is_dir() else _ending(path)
+    harmless = re.sub(r"[^\w .()+-]", "-", path.name[: len(path.name) - len(ending)])
+    return harmless.lstrip(" .()+-")[:64] or "images"
 
 
-class Source:
-    """A folder or tar of images. Nothing is decoded before `read()`.
+def state(path: Path) -> str:
+    """A text that changes whenever the files do. Nothing is decoded."""
+    files = _list_folder(path) if path.is_dir() else {(): path.stat()}
+    lines = [f"{'/'.join(key)} {file.st_size} {file.st_mtime_ns}" for key, file in files.items()]
+    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
 
-    path: an existing absolute Path. size: resize the images to size × size pixels; None: all must
-    have one size.
-    name: the file name without the ending. state: changes whenever the files do.
+
+def read(path: Path, name: str, size: int | None = None) -> Dataset:
+    """Read the folder or tar at the absolute `path`, as a Dataset called `name`.
+
+    size: resize the images to size × size pixels; None: all must have one size.
     """
-
-    def __init__(self, path, size=None):
-        self.path, self.size = path, size
-        if path.is_dir():
-            self.name, files = path.name, _list_folder(path)
-            lines = [f"{'/'.join(k)} {s.st_size} {s.st_mtime_ns}" for k, s in files.items()]
-            self.state = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-            self._contents = _read_folder(path, files)
-        else:
-            ending = next((e for e in TARS if path.name.lower().endswith(e)), None)
-            if ending is None:
-                raise DataError(f"{path}: expected a folder or a tar (*{', *'.join(TARS)})")
-            self.name = path.name[: -len(ending)]
-            self.state = f"{path.stat().st_size} {path.stat().st_mtime_ns}"
-            self._contents = _read_tar(path, TARS[ending])
-
-    def read(self):
-        """({split: (images uint8 (N,3,H,W), labels int64 (N,))}, class names), sorted by name."""
-        return _decode(self.path, self._contents, self.size)
-
-
-def _decode(path, contents, size):
-    """Decode what an iterator over (split, class, file name), bytes gives."""
-    images, counts, problem, first = {}, {s: {} for s in SPLITS}, None, None
-    for key, content in contents:
-        _count(counts, key)
-        if content is None or problem:  # damage of an archive shows at its end: read on till there
-            continue
-        try:
-            image = images[key] = _decode_image(content, size)
-        except Exception as error:  # Pillow's decoders raise nearly anything
-            problem = f"{path}: {'/'.join(key)} is no readable JPEG or PNG image ({error})"
-            continue
-        first = first or key
-        if image.shape != images[first].shape:
-            one, other = (f"{'/'.join(k)} {images[k].shape[2]}×{images[k].shape[1]}"
-                          for k in (first, key))  # fmt: skip
-            problem = (
-                f"{path}: expected images of one size, but {one} and {other} pixels differ; "
-                "pass size= to resize them"
-            )
-    if problem:
-        raise DataError(problem)
-    _check_classes(path, counts)
-    classes = sorted(counts["train"])
-    splits = {}
+    if path.is_dir():
+        files = _list_folder(path)
+        images = _decode(path, _read_folder(path, files), len(files), size)
+    else:
+        with _open_tar(path) as tar:
+            members = _list_tar(path, tar)
+            images = _decode(path, _read_tar(tar, members), len(members), size)
+    classes = sorted({key[1] for key in images})
+    splits = []
     for split in SPLITS:
         keys = sorted(key for key in images if key[0] == split)
-        labels = np.array([classes.index(key[1]) for key in keys], np.int64)
-        splits[split] = np.stack([images[key] for key in keys]), labels
-    return splits, classes
+        labels = torch.tensor([classes.index(key[1]) for key in keys])
+        splits.append(Split(torch.from_numpy(np.stack([images.pop(k) for k in keys])), labels))
+    return Dataset(name, *splits, tuple(classes))
 
 
-def _decode_image(content, size):
-    """The bytes of a JPEG or PNG file → uint8 (3,H,W)."""
-    with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
-        if image.mode.startswith(("I", "F")):
-            raise DataError("more than 8 bits a channel, which would be clipped")
-        image = ImageOps.exif_transpose(image)  # photographs lie on their side without it
-        if "transparency" in image.info:
-            image = image.convert("RGBA")
-        image = image.convert("RGB")
-        if size is not None:
-            image = image.resize((size, size), Image.Resampling.BILINEAR)
-        return np.asarray(image).transpose(2, 0, 1)
+def _decode(path, contents, count, size):
+    """{key: uint8 (3,H,W)} from `count` pairs of a key and the bytes of its file."""
+    images, first = {}, None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        for key, content in tqdm(contents, f"Decoding {path.name}", count, unit=" images"):
+            try:
+                with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
+                    if first is None:
+                        height, width = (size, size) if size else (image.height, image.width)
+                        expect_room(f"{path}: ", count, height, width)
+                    images[key] = _pixels(image, content, size)
+            except DataError:
+                raise
+            except Exception as error:  # Pillow's decoders raise nearly anything
+                raise DataError(
+                    f"{path}: {'/'.join(key)} is no readable JPEG or PNG image ({error})"
+                ) from error
+            first = first or key
+            if images[key].shape != images[first].shape:
+                both = " and ".join(f"{'/'.join(k)} {images[k].shape[2]}×{images[k].shape[1]}"
+                                    for k in (first, key))  # fmt: skip
+                raise DataError(
+                    f"{path}: expected images of one size, but {both} pixels differ; "
+                    "pass size= to resize them"
+                )
+    return images
+
+
+def _pixels(image, content, size):
+    """An opened image and the bytes of its file → uint8 (3,H,W)."""
+    if image.format == "PNG" and content[24] > 8:  # the bit depth, in the header
+        raise ValueError("it has 16 bits a channel, of which 8 would be lost")
+    image = ImageOps.exif_transpose(image)  # photographs lie on their side without it
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    image = image.convert("RGB")
+    if size is not None:
+        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(image).transpose(2, 0, 1)
 
 
 def _place(path, parts):
@@ -120,100 +126,127 @@ def _place(path, parts):
     return parts
 
 
-def _count(counts, key):
-    """Count an image (split, class, file name), or note a class folder (split, class)."""
-    counts[key[0]][key[1]] = counts[key[0]].get(key[1], 0) + (len(key) == 3)
+def _check(path, sizes):
+    """Raise a DataError unless train and test have the same classes, each with images.
 
-
-def _check_classes(path, counts):
-    """Raise a DataError unless train and test have the same classes, none of them empty.
-
-    counts: {split: {class: number of images}}
+    sizes: {(split, class, file name): its bytes, (split, class): 0}
     """
-    for split, classes in counts.items():
-        if not classes:
+    classes = {split: {key[1] for key in sizes if key[0] == split} for split in SPLITS}
+    filled = {key[:2] for key in sizes if len(key) == 3}
+    for split in SPLITS:
+        if not classes[split]:
             raise DataError(
                 f"{path}: expected images in train/<class>/ and test/<class>/, "
                 f"but there is no {split}/<class>/"
             )
-        for name, images in classes.items():
-            if images == 0:
+        for name in sorted(classes[split]):
+            if (split, name) not in filled:
                 raise DataError(f"{path}: the class folder {split}/{name} has no images")
-    train, test = map(set, counts.values())
+    train, test = classes.values()
     if train != test:
         raise DataError(
             f"{path}: train and test must have the same classes; only in train: "
             f"{sorted(train - test) or 'none'}, only in test: {sorted(test - train) or 'none'}"
         )
+    largest = max(sizes, key=sizes.get)
+    if sizes[largest] > MOST_FILE_BYTES:
+        raise DataError(
+            f"{path}: {'/'.join(largest)} has {sizes[largest]:,} bytes, more than the "
+            f"{MOST_FILE_BYTES:,} that an image may have"
+        )
 
 
 def _list_folder(path):
-    """{(split, class, file name): its stat}, sorted; the classes are checked."""
-    files, counts = {}, {split: {} for split in SPLITS}
+    """{(split, class, file name): its stat}, sorted and checked."""
+    files, classes = {}, {}
     try:
         for split in SPLITS:
-            for folder in (path / split).iterdir() if (path / split).is_dir() else ():
-                if not folder.is_dir() or not _place(path, (split, folder.name)):
+            for folder in (path / split).iterdir() if (path / split).exists() else ():
+                if not _place(path, (split, folder.name)) or folder.is_file():
                     continue
-                _count(counts, (split, folder.name))
+                classes[split, folder.name] = 0
                 for entry in os.scandir(folder):
                     if key := _place(path, (split, folder.name, entry.name)):
-                        _count(counts, key)
                         files[key] = entry.stat()
+                        if not stat.S_ISREG(
+                            files[key].st_mode
+                        ):  # to read a pipe would take for ever
+                            raise DataError(f"{path}: {'/'.join(key)} is no file")
     except OSError as error:  # a link that leads nowhere, a folder that may not be read
         raise DataError(f"{path}: cannot list its files ({error})") from error
-    _check_classes(path, counts)
+    _check(path, classes | {key: file.st_size for key, file in files.items()})
     return dict(sorted(files.items()))
 
 
 def _read_folder(path, files):
     """Yield (split, class, file name), bytes."""
-    for key in tqdm(files, desc=f"Decoding {path.name}", unit=" images"):
+    for key in files:
         try:
             yield key, path.joinpath(*key).read_bytes()
         except OSError as error:
             raise DataError(f"{path}: cannot read {'/'.join(key)} ({error})") from error
 
 
-def _read_tar(path, decompress):
-    """Yield (split, class, file name), bytes, or (split, class), None, in the tar's order.
+def _ending(path):
+    ending = next((e for e in TARS if path.name.lower().endswith(e)), None)
+    if ending is None or not path.is_file():
+        raise DataError(f"{path}: expected a folder or a tar (*{', *'.join(TARS)})")
+    return ending
 
-    Nothing is written to disk. All of the archive is read: its checksum comes last.
-    """
-    bar = {"total": path.stat().st_size, "desc": f"Decoding {path.name}"}
+
+class _Bounded(io.BufferedReader):
+    """A file of which nobody reads too much at once: a header may claim any length."""
+
+    def read(self, size=-1):
+        if not 0 <= size <= MOST_FILE_BYTES:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return super().read(size)
+
+
+@contextmanager
+def _open_tar(path):
     try:
-        with open(path, "rb") as file, tqdm.wrapattr(file, "read", **bar) as file:
-            content, tops = decompress(file), set()
-            with tarfile.open(fileobj=content, mode="r:") as tar:
-                for member in tar:
-                    parts = tuple(p for p in PurePosixPath(member.name).parts if p != ".")
-                    if parts and parts[0] not in SPLITS:  # everything may lie in one folder
-                        top, parts = parts[:1], parts[1:]
-                    else:
-                        top = ()
-                    key = _place(path, parts) if not "".join(top).startswith(".") else None
-                    if key is None or (len(key) == 2 and member.isreg()):
-                        continue
-                    tops.add(top)
-                    if len(tops) > 1:
-                        raise DataError(f"{path}: more than one folder has a train/ or test/")
-                    if len(key) == 2 and member.isdir():
-                        yield key, None
-                    elif member.isreg():
-                        yield key, tar.extractfile(member).read()
-                    else:
-                        raise DataError(f"{path}: {member.name} is a link or folder, not an image")
-                _read_end(content)
+        with (
+            TARS[_ending(path)](path, "rb") as file,
+            tarfile.open(fileobj=_Bounded(file), mode="r:") as tar,
+        ):
+            yield tar
     except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError) as error:
         raise DataError(f"{path} is damaged or incomplete ({error})") from error
 
 
-def _read_end(content):
-    """Read what follows the last member: only zeros, or tarfile has stopped at a broken header."""
-    size = 0
-    while chunk := content.read(1 << 20):
-        size += len(chunk)
+def _list_tar(path, tar):
+    """{(split, class, file name): its member}, checked. The tar is read to its end's checksum."""
+    members, classes, tops = {}, {}, set()
+    for member in tar:
+        parts = tuple(p for p in PurePosixPath(member.name).parts if p != ".")
+        top = ()
+        if parts and parts[0] not in SPLITS:  # everything may lie in one folder
+            top, parts = parts[:1], parts[1:]
+        key = _place(path, parts) if not "".join(top).startswith(".") else None
+        if key is None or (len(key) == 2 and member.isreg()):
+            continue
+        tops.add(top)
+        if len(tops) > 1:
+            raise DataError(f"{path}: more than one folder has a train/ or test/")
+        if len(key) == 2 and member.isdir():
+            classes[key] = 0
+        elif member.isreg():
+            members[key] = member
+        else:
+            raise DataError(f"{path}: {member.name} is a link or folder, not an image")
+    rest = 0
+    while chunk := tar.fileobj.read(1 << 20):  # zeros alone, or tarfile stopped at a broken header
+        rest += len(chunk)
         if any(chunk):
             raise tarfile.ReadError("a broken header")
-    if size == 0:
+    if rest == 0:
         raise tarfile.ReadError("the end is missing")
+    _check(path, classes | {key: member.size for key, member in members.items()})
+    return members
+
+
+def _read_tar(tar, members):
+    """Yield (split, class, file name), bytes."""
+    for key, member in members.items():
+        yield key, tar.extractfile(member).read()

@@ -2,11 +2,11 @@
 
 import torch
 
-from attention.checks import at_least
+from attention.checks import between
 from attention.data.dataset import DataError, Dataset, Split
 
 
-def held_out(data, share=0.1, seed=0):
+def held_out(data: Dataset, share: float = 0.1, seed: int = 0) -> Dataset:
     """A dataset whose test images are training images of `data`, held out: for every choice.
 
     share: of each class, rounded, at least one image. The same seed holds out the same images.
@@ -14,10 +14,10 @@ def held_out(data, share=0.1, seed=0):
     The result is called `<name>-validation`, so its records lie apart from those of `data`, whose
     test images are in neither part.
     """
-    if not 0 < share < 1:
-        raise DataError(f"share must be a fraction between 0 and 1, got {share}")
+    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
+        raise DataError(f"share must be a fraction between 0 and 1, got {share!r}")
     labels = data.train.labels
-    order = torch.randperm(len(labels), generator=_generator(seed))
+    order = _shuffled(len(labels), seed)
     held = torch.zeros(len(labels), dtype=torch.bool)
     for label in labels.unique():
         members = order[labels[order] == label]
@@ -30,17 +30,18 @@ def held_out(data, share=0.1, seed=0):
     return Dataset(f"{data.name}-validation", *parts, data.classes)
 
 
-def random_labels(data, seed=0):
+def random_labels(data: Dataset, seed: int = 0) -> Dataset:
     """The same images, the labels of the training images shuffled: there is nothing to learn.
 
     A network can still learn them by heart (Zhang et al., "Understanding deep learning requires
     rethinking generalization", 2017). Called `<name>-random-labels`; the test images are unchanged.
     """
     train = data.train
-    order = torch.randperm(len(train), generator=_generator(seed))
-    shuffled = Split(train.images, train.labels[order], train.masks)
+    shuffled = Split(train.images, train.labels[_shuffled(len(train), seed)], train.masks)
     return Dataset(f"{data.name}-random-labels", shuffled, data.test, data.classes)
 
 
-def _generator(seed):
-    return torch.Generator().manual_seed(at_least(0, "seed", seed))
+def _shuffled(n, seed):
+    """The numbers 0 … n - 1 in an order that follows from the seed."""
+    random = torch.Generator().manual_seed(between(0, 2**63 - 1, "seed", seed))
+    return torch.randperm(n, generator=random)

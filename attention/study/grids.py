@@ -14,8 +14,7 @@ import random
 from collections.abc import Callable
 
 from attention.blocks import BLOCKS, POOLINGS, SPACE
-from attention.data.dataset import load
-from attention.data.splits import held_out
+from attention.data import held_out, load
 from attention.results.tables import read_record
 from attention.settings import comparison as setting
 from attention.settings import profile

@@ -26,7 +26,7 @@ from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
 from attention.checks import at_least_one
-from attention.data.dataset import Dataset, load
+from attention.data import Dataset, load
 from attention.results.tables import read_record
 from attention.settings import home
 from attention.study.archive import pack, unpack

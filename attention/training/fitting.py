@@ -18,8 +18,7 @@ from tqdm.auto import tqdm
 
 from attention.checks import at_least, at_least_one, one_of
 from attention.cost import flops, parameters
-from attention.data.batches import Batches, normalise
-from attention.data.dataset import load
+from attention.data import Batches, load, normalise
 from attention.files import replacing, save_tensors
 from attention.networks import NETWORKS, insert, whiten
 from attention.networks.insert import mechanisms
@@ -200,14 +199,13 @@ class Files:
 def _train(run, data, place, device, precision, progress):
     device = torch.device(device or machine.default_device())
     precision = machine.precision(device, precision)
-    train = data.train.first(min(run.train_images or len(data.train), len(data.train)))
-    test = data.test.first(min(run.test_images or len(data.test), len(data.test)))
+    train = data.train.spread(min(run.train_images or len(data.train), len(data.train)))
+    test = data.test.spread(min(run.test_images or len(data.test), len(data.test)))
     batches = Batches(
         train, run.batch_size, run.seed, device, data.mean, data.std, crop=run.crop,
-        cutout=run.cutout,
     )  # fmt: skip
     trainer = Trainer(run, len(data.classes), run.epochs * len(batches), device, precision)
-    patches = train.first(min(len(train), 5000)).images
+    patches = train.spread(min(len(train), 5000)).images
     whiten(trainer.network, normalise(patches.to(device), data.mean, data.std))
     trainer.resume(place.checkpoint)
     here = machine.describe(device)

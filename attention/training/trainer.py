@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from attention.cost import evaluating
-from attention.data.batches import in_order
+from attention.data import in_order
 from attention.files import save_tensors
 from attention.training import machine
 

@@ -10,8 +10,13 @@ into a pixel.
 """
 
 import math
+from pathlib import Path
 
 import numpy as np
+import torch
+
+from attention.checks import at_least_one, between
+from attention.data.dataset import DataError, Dataset, Split, expect_room
 
 CLASSES = ("arrow", "crescent", "cross", "disc", "half disc", "L", "ring", "square", "star",
            "triangle")  # fmt: skip
@@ -26,7 +31,32 @@ COS = np.array([round(4096 * math.cos(2 * math.pi * k / TURN)) for k in range(TU
 SIN = np.roll(COS, TURN // 4)
 
 
-def draw(per_class, rng, size=32):
+def shapes10(train: int = 3000, test: int = 1000, seed: int = 0, size: int = 32) -> Dataset:
+    """Draw Shapes-10: a Dataset whose splits have masks.
+
+    train, test: numbers of images, multiples of 10 (the classes are balanced).
+    size: height and width in pixels, 16 to 512 (beyond, the integers overflow). The same arguments
+    give the same bytes on every machine.
+    """
+    between(16, 512, "size", size)
+    between(0, 2**32 - 1, "seed", seed)
+    for argument, count in (("train", train), ("test", test)):
+        if at_least_one(argument, count) % len(CLASSES):
+            raise DataError(f"{argument} must be a multiple of {len(CLASSES)}, got {count}")
+    expect_room("", train + test, size, size)
+    splits = []
+    for number, count in enumerate((train, test)):
+        rng = np.random.RandomState([seed, number])
+        splits.append(Split(*map(torch.from_numpy, _draw(count // len(CLASSES), rng, size))))
+    return Dataset("shapes10", *splits, CLASSES)
+
+
+def source() -> bytes:
+    """This file: what it draws changes with it."""
+    return Path(__file__).read_bytes()
+
+
+def _draw(per_class, rng, size=32):
     """Draw `per_class` pictures of each class, shuffled.
 
     rng: np.random.RandomState; size: height and width in pixels.
