@@ -56,9 +56,8 @@ from attention.cost import flops, parameters
 from attention.data import load
 from attention.explain import capture, grad_cam, rollout
 from attention.networks import NETWORKS, convvit, fast_resnet, insert, report, resnet, vit
-from attention.settings import comparison, home, profile
-from attention.training.fitting import Run, fit, trained
-from attention.training.trainer import evaluate, predict
+from attention.settings import home, profile
+from attention.training import Run, comparison, evaluate, fit, predict, trained
 
 __all__ = [
     "BAM", "BLOCKS", "CBAM", "ECA", "NETWORKS", "POOLINGS", "SE", "SSE",

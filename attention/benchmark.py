@@ -25,10 +25,9 @@ from attention import explain
 from attention.cost import flops, kept_for_backward, parameters
 from attention.data import Batches, load, normalise
 from attention.files import replacing
-from attention.settings import comparison, home
+from attention.settings import home
 from attention.study import grids
-from attention.training import machine
-from attention.training.fitting import Run
+from attention.training import Run, comparison, machine
 from attention.training.trainer import Trainer, evaluate, predict
 
 

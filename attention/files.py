@@ -1,24 +1,65 @@
-"""Files are written under a temporary name and then renamed: a reader never sees half a file."""
+"""Files are written whole or not at all, and what is damaged is noticed when it is read.
+
+`replacing`                             any file: written under a temporary name, then renamed
+`write_record`, `read_record`           records: JSON of a known form
+`save_weights`, `load_weights`          weights of a network: safetensors, with their SHA-256
+`save_checkpoint`, `load_checkpoint`    where a training stands: a checksum, then torch's format
+"""
 
 import contextlib
+import glob
+import hashlib
 import io
+import json
+import math
 import os
+import platform
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
+import safetensors.torch
 import torch
+
+NUMBER = int | float
+# The record of a training: what `read_record` wants to find, and more may stand beside it.
+RECORD = {
+    "run": {"network": str, "width": int | None, "block": str | None, "at": str | None,
+            "stages": list | None, "options": dict, "seed": int, "epochs": int},
+    "name": str,
+    "family": str,
+    "block": (None, {"name": str, "family": str, "at": str, "version": str}),
+    "dataset": {"name": str, "checksum": str, "classes": int, "train_images": int,
+                "test_images": int, "size": [int]},
+    "result": {"test_accuracy": NUMBER, "test_loss": NUMBER, "parameters": int, "flops": int,
+               "weights": str,
+               "history": [{"epoch": int, "train_loss": NUMBER, "train_accuracy": NUMBER}]},
+    "cost": {"seconds": NUMBER, "epoch_seconds": [NUMBER], "images_per_second": NUMBER,
+             "test_seconds": NUMBER, "peak_memory_mib": NUMBER,
+             "sessions": [{"from_epoch": int, "hardware": str, "precision": str, "threads": int,
+                           "torch": str}]},
+    "machine": {"device": str, "hardware": str, "threads": int, "precision": str, "python": str,
+                "torch": str, "torchvision": str, "commit": str | None, "finished": str},
+}  # fmt: skip
 
 
 @contextlib.contextmanager
-def replacing(path):
+def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, and rename it to `path` when the block ends well.
 
     When the block fails (a full disk, a keyboard interrupt), what stood at `path` still stands
-    there, and an OSError says which file could not be written.
+    there, and an OSError says which file could not be written. What processes that were killed
+    have left of `path` is removed.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    mine = f".{path.name}.{platform.node()[:32]}"
+    temporary = path.with_name(f"{mine}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        for left in path.parent.glob(f"{glob.escape(mine)}.*"):
+            if not psutil.pid_exists(int(left.suffix[1:])):
+                left.unlink(missing_ok=True)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())
@@ -26,16 +67,115 @@ def replacing(path):
     except OSError as error:
         raise OSError(
             error.errno,
-            f"cannot write {path.name} in {path.parent} ({error.strerror or error}); "
-            "what was there before is unchanged",
+            f"cannot write {path.name} in {path.parent} ({error.strerror or error}): make room "
+            "there, or set ATTENTION_HOME to a folder that can be written; what was there before "
+            "is unchanged",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # or it would hide the error above
+            temporary.unlink(missing_ok=True)
 
 
-def save_tensors(tensors, path):
-    """torch.save through memory: a full disk is then an OSError, as it is for any other file."""
-    buffer = io.BytesIO()
-    torch.save(tensors, buffer)
+def write_record(path: str | Path, record: dict) -> None:
+    """Write a record as JSON; ValueError for what JSON cannot hold, as numbers not finite."""
+    try:
+        text = json.dumps(record, indent=1, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{Path(path).name} cannot hold this record: {error}") from error
     with replacing(path) as temporary:
-        temporary.write_bytes(buffer.getbuffer())
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def read_record(path: str | Path, schema: Any = RECORD) -> dict:
+    """The record at `path`; ValueError, naming the file, when it is not of the form of `schema`.
+
+    schema: a type; {key: schema}, where more keys may be there; [schema] for a list of any length;
+    or a tuple of schemas, of which one must fit. Numbers must be finite.
+    """
+    path = Path(path)
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        fault = _fault(record, schema, "it")
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON
+        fault = str(error)
+    if fault:
+        raise ValueError(
+            f"{path.name} in {path.parent} is not a record ({fault}): remove it to have it made "
+            "anew"
+        )
+    return record
+
+
+def _fault(value: Any, schema: Any, where: str) -> str | None:
+    """What is wrong with `value`, or None if it fits the schema."""
+    if isinstance(schema, tuple):
+        faults = [_fault(value, choice, where) for choice in schema]
+        return None if None in faults else faults[-1]
+    if isinstance(schema, dict):
+        if not isinstance(value, dict):
+            return f"{where} must be an object, got {value!r:.60}"
+        if missing := [key for key in schema if key not in value]:
+            return f"{where} lacks {', '.join(missing)}"
+        parts = [(value[key], schema[key], f"{where}[{key!r}]") for key in schema]
+    elif isinstance(schema, list):
+        if not isinstance(value, list):
+            return f"{where} must be a list, got {value!r:.60}"
+        parts = [(item, schema[0], f"{where}[{number}]") for number, item in enumerate(value)]
+    elif schema is None:
+        return None if value is None else f"{where} must be null, got {value!r:.60}"
+    else:
+        fits = isinstance(value, schema) and (schema is bool or not isinstance(value, bool))
+        finite = not isinstance(value, float) or math.isfinite(value)
+        expected = getattr(schema, "__name__", str(schema))
+        return None if fits and finite else f"{where} must be {expected}, got {value!r:.60}"
+    return next(filter(None, (_fault(*part) for part in parts)), None)
+
+
+def save_weights(path: str | Path, weights: dict[str, torch.Tensor]) -> str:
+    """Write {name: tensor} as safetensors; give the SHA-256 of the file, in hexadecimal."""
+    # safetensors takes no two names for one memory, and only plain memory order
+    plain = {
+        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, tensor in weights.items()
+    }
+    content = safetensors.torch.save(plain)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def load_weights(path: str | Path, sha256: str) -> dict[str, torch.Tensor]:
+    """The tensors at `path`, on the CPU; ValueError if it is not the file of this SHA-256."""
+    content = Path(path).read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ValueError(
+            f"{path} is damaged, or of another training: its SHA-256 is not the {sha256[:12]}… "
+            "that the record tells"
+        )
+    return safetensors.torch.load(content)
+
+
+def save_checkpoint(path: str | Path, state: dict) -> None:
+    """Write what `torch.save` can hold, with a checksum before it."""
+    # through memory: a full disk is then an OSError, as it is for any other file
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    content = buffer.getvalue()
+    with replacing(path) as temporary:
+        temporary.write_bytes(hashlib.sha256(content).digest() + content)
+
+
+def load_checkpoint(path: str | Path, device: str | torch.device = "cpu") -> dict:
+    """What `save_checkpoint` has written, on this device; ValueError when a bit has changed."""
+    content = Path(path).read_bytes()
+    checksum, content = content[:32], content[32:]
+    if hashlib.sha256(content).digest() != checksum:
+        raise ValueError(f"{path} is damaged or cut off: its checksum is wrong")
+    return torch.load(io.BytesIO(content), map_location=device, weights_only=True)
+
+
+def set_aside(path: str | Path) -> Path:
+    """Rename a damaged file to <name>.corrupt, so that it is out of the way; give the new path."""
+    aside = Path(path).with_name(f"{Path(path).name}.corrupt")
+    os.replace(path, aside)
+    return aside

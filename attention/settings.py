@@ -3,9 +3,12 @@
 ATTENTION_HOME      the folder that holds data/ and figures/; else the checkout, else here
 ATTENTION_PROFILE   smoke (seconds), quick (a CPU, minutes) or full (a GPU)
 ATTENTION_DATA      the dataset, see `attention.load`
-ATTENTION_MINUTES   how long a notebook may train for a study; what is missing then stays missing
+ATTENTION_MINUTES   how long a notebook may train, in every profile; what is missing stays missing
+
+A variable that is empty counts as not set. Each is read where it is used, never at import.
 """
 
+import math
 import os
 from pathlib import Path
 
@@ -20,92 +23,40 @@ PROFILES = {
     "full": {"epochs": 30},
 }
 
-# The setting in which many networks are compared. On a CPU each is a quarter as wide as alone, and
-# learns for three epochs, so that each takes minutes.
-COMPARISON = {
-    "smoke": {"epochs": 1, "width": {"fast": 16, "vit": 32, "convvit": 32}},
-    "quick": {"epochs": 3, "width": {"fast": 16, "vit": 64, "convvit": 64}},
-    "full": {"epochs": 30, "width": {}},
-}
 
-
-def home():
-    """The folder that holds data/ and figures/."""
+def home() -> Path:
+    """The folder that holds data/ and figures/; it need not be there yet."""
     if chosen := os.environ.get("ATTENTION_HOME"):
-        return Path(chosen).expanduser().resolve()
+        try:
+            folder = Path(chosen).expanduser().resolve()
+        except (RuntimeError, ValueError, OSError) as error:  # no such user, a NUL, a loop of links
+            raise ValueError(f"ATTENTION_HOME must be a folder, got {chosen!r} ({error})") from None
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"ATTENTION_HOME must be a folder, and {folder} is a file")
+        return folder
     checkout = Path(__file__).resolve().parent.parent
     return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
 
 
-def profile():
+def profile() -> str:
     """The profile's name: `ATTENTION_PROFILE`, or "full" with a CUDA device, else "quick"."""
     default = "full" if torch.cuda.is_available() else "quick"
     return one_of("ATTENTION_PROFILE", os.environ.get("ATTENTION_PROFILE") or default, PROFILES)
 
 
-def minutes():
-    """How long a notebook may train for a study, in minutes; None: as long as it takes.
+def minutes() -> float | None:
+    """How long a notebook may train, in minutes; None: as long as it takes.
 
-    `ATTENTION_MINUTES`, or 10 in the quick profile and no limit in the others. Records that are
-    there already cost nothing.
+    `ATTENTION_MINUTES` in every profile; where it is not set, 10 in the quick profile and no limit
+    in the others. Records that are there already cost nothing.
     """
-    if chosen := os.environ.get("ATTENTION_MINUTES"):
-        try:
-            return float(chosen)
-        except ValueError:
-            raise ValueError(f"ATTENTION_MINUTES must be a number, got {chosen!r}") from None
-    return 10 if profile() == "quick" else None
-
-
-def comparison(network="fast"):
-    """The arguments of `Run` with which this profile compares many networks.
-
-    Run(block="sse", **comparison())         Run(**comparison("vit"))
-    """
-    setting = COMPARISON[profile()]
-    return {"network": network, "epochs": setting["epochs"], "width": setting["width"].get(network)}
-
-
-# What a run takes from its network where it does not say it itself: each family needs its own.
-TRANSFORMER = {
-    "optimizer": "adamw",
-    "batch_size": 128,
-    "learning_rate": 1e-3,
-    "norm_bias_rate": 1,
-    "warmup": 0.15,
-    "momentum": 0.9,
-    "weight_decay": 0.05,
-    "label_smoothing": 0.1,
-    "crop": 4,
-}
-RECIPES = {
-    "fast": {
-        "optimizer": "sgd",
-        "batch_size": 512,
-        "learning_rate": 0.75,
-        "norm_bias_rate": 64,
-        "warmup": 0.23,
-        "momentum": 0.85,
-        "weight_decay": 1.3e-3,
-        "label_smoothing": 0.2,
-        "crop": 2,
-    },
-    "resnet": {
-        "optimizer": "sgd",
-        "batch_size": 128,
-        "learning_rate": 0.1,
-        "norm_bias_rate": 1,
-        "warmup": 0.2,
-        "momentum": 0.9,
-        "weight_decay": 5e-4,
-        "label_smoothing": 0.1,
-        "crop": 4,
-    },
-    "vit": TRANSFORMER,
-    "convvit": TRANSFORMER,
-}
-
-
-def recipe(network):
-    """The recipe of a network's family: "resnet56" → that of "resnet"."""
-    return RECIPES[network.rstrip("0123456789")]
+    chosen = os.environ.get("ATTENTION_MINUTES")
+    if not chosen:
+        return 10 if profile() == "quick" else None
+    try:
+        limit = float(chosen)
+    except ValueError:
+        limit = math.nan
+    if not 0 < limit < math.inf:
+        raise ValueError(f"ATTENTION_MINUTES must be a number of minutes above 0, got {chosen!r}")
+    return limit

@@ -13,7 +13,6 @@ network.
 """
 
 import argparse
-import dataclasses
 import datetime
 import json
 import time
@@ -41,9 +40,7 @@ from attention.results.findings import choose, compared, frame, over_seeds
 from attention.results.tables import read_record
 from attention.settings import home, profile
 from attention.study import grids
-from attention.training import machine
-from attention.training.fitting import fit, trained
-from attention.training.trainer import evaluate, predict
+from attention.training import evaluate, fit, key, machine, predict, trained
 
 # How many images: of training images, to choose a network's own map by; of test images, for the
 # maps against their masks, for the removal of pixels, and for the accuracy without a map.
@@ -89,7 +86,7 @@ def survey(what, runs, data, images=None, minutes=None, progress=True):
     if what == "localisation" and (data.train.masks is None or data.test.masks is None):
         raise ValueError(f"localisation needs masks of the objects, and {data.name} has none")
     images = IMAGES[profile()] if images is None else images
-    paths = [folder(what) / data.name / f"{run.key(data)}.json" for run in runs]
+    paths = [folder(what) / data.name / f"{key(run, data)}.json" for run in runs]
     found = [read(path) if path.exists() else None for path in paths]
     found = [one if one and one["images"] == images else None for one in found]
     missing = [number for number, one in enumerate(found) if one is None]
@@ -142,7 +139,7 @@ def measure(what, run, data, images, advance=lambda share: None):
     finished = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     return {
         "name": run.name,
-        "run": dataclasses.asdict(run),
+        "run": run.plain(),
         "dataset": {"name": data.name, "checksum": data.checksum},
         "accuracy": record["result"]["test_accuracy"],
         "images": images,

@@ -21,7 +21,7 @@ from attention.results import tables as records
 from attention.study import archive
 from attention.study import work as study
 from attention.study.grids import Grid
-from attention.training.fitting import Files, Run
+from attention.training import Files, Run
 
 pytestmark = pytest.mark.usefixtures("own_home")
 TINY = {

@@ -14,7 +14,7 @@ from attention.blocks.gate import SPATIAL, Gate
 from attention.explain import every_map, grad_cam, relevance, relevances
 from attention.networks import fast_resnet, insert, vit
 from attention.results import findings
-from attention.training.fitting import Run
+from attention.training import Run
 
 FEW = {"choice": 20, "located": 20, "removed": 10, "answered": 20}
 KNOWN = ["gradient", "centre", "random"]

@@ -21,11 +21,11 @@ from torch import nn
 from torch.nn import functional as F
 
 import attention
-from attention import data, files, networks, settings
+from attention import files, networks, settings
 from attention.data import batches
+from attention.data import dataset as data
+from attention.training import Run, machine, trainer
 from attention.training import fitting as training
-from attention.training import machine, trainer
-from attention.training.fitting import Run
 
 SMALL = {"network": "resnet20", "width": 4, "batch_size": 40, "epochs": 3, "learning_rate": 0.05}
 

@@ -11,7 +11,7 @@ from attention.blocks.hybrid import SPACE
 from attention.figures.search import search
 from attention.results import statistics, trials
 from attention.study import grids
-from attention.training.fitting import Run
+from attention.training import Run
 
 PART = dict(channel="mlp", spatial=None, combine="channel first", pool=None, mixing=None,
             residual=False)  # fmt: skip

@@ -33,7 +33,7 @@ NETWORKS = {
             Architecture(f"resnet{depth}", functools.partial(resnet, depth), "resnet")
             for depth in (20, 32, 44, 56, 110)
         ),
-        Architecture("vit", vit, "vit"),
-        Architecture("convvit", convvit, "convvit"),
+        Architecture("vit", vit, "transformer"),
+        Architecture("convvit", convvit, "transformer"),
     )
 }

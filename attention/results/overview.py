@@ -47,7 +47,7 @@ def costs(runs, data, rounds=2, progress=True):
 
 def known(what, runs, data):
     """The records of `survey.survey(what, runs, data)` that are there; none is measured."""
-    paths = (survey.folder(what) / data.name / f"{run.key(data)}.json" for run in runs)
+    paths = (survey.folder(what) / data.name / f"{survey.key(run, data)}.json" for run in runs)
     return [survey.read(path) for path in paths if path.exists()]
 
 

@@ -16,9 +16,9 @@ from collections.abc import Callable
 from attention.blocks import BLOCKS, POOLINGS, SPACE
 from attention.data import held_out, load
 from attention.results.tables import read_record
-from attention.settings import comparison as setting
 from attention.settings import profile
-from attention.training.fitting import Files, Run
+from attention.training import Files, Run
+from attention.training import comparison as setting
 
 SEEDS = {"smoke": 2, "quick": 3, "full": 5}
 FIRST_SEED_OF_CHOICE = 100

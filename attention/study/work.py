@@ -31,8 +31,7 @@ from attention.results.tables import read_record
 from attention.settings import home
 from attention.study.archive import pack, unpack
 from attention.study.grids import GRIDS
-from attention.training import machine
-from attention.training.fitting import Files, Run, fit
+from attention.training import Files, Run, fit, machine
 
 POLL = 2  # seconds between two looks at the runs that other processes have taken
 
@@ -177,6 +176,7 @@ class Times:
 
         The mean of the records, scaled to the run's epochs and images. None without any record.
         """
+        run = run.resolved()
         images = min(run.train_images or len(data.train), len(data.train))
         for kind in _kinds(run.name, run.network, run.width, data.size):
             if kind in self.rates:

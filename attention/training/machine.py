@@ -12,12 +12,26 @@ import torchvision
 from attention.checks import one_of
 
 
-def default_device():
+def default_device() -> str:
     """ "cuda" if there is a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def precision(device, wanted=None):
+def known_device(device: str | torch.device | None) -> torch.device:
+    """This device; None: `default_device()`. ValueError if it is not there."""
+    try:
+        found = torch.device(default_device() if device is None else device)
+    except (RuntimeError, TypeError):
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
+        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
+    gpus = torch.cuda.device_count()
+    if found.type == "cuda" and (found.index or 0) >= gpus:
+        raise ValueError(f"device must be one that is there (GPUs: {gpus}), got {device!r}")
+    return found
+
+
+def precision(device: str | torch.device, wanted: str | None = None) -> str:
     """`wanted`, or the precision that the device is fast in.
 
     bfloat16 on GPUs that have it (A100, H100, …) and on CPUs with AVX512-BF16 or AMX, float16 on
@@ -33,14 +47,17 @@ def precision(device, wanted=None):
     return "bfloat16" if has_bfloat16 else "float32"
 
 
-def autocast(device, precision):
+def autocast(device: str | torch.device, precision: str) -> torch.autocast:
     """The context in which a network computes in this precision, its weights staying float32."""
     dtype = getattr(torch, precision)
     return torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
 
 
-def keep_memory():
+def keep_memory() -> None:
     """Let this process keep the memory that it frees, on Linux with glibc; elsewhere do nothing.
+
+    This holds for the whole process, and as long as it lives; `fit` does it before it trains on a
+    CPU.
 
     glibc gives large blocks back to the system as soon as they are free. Training frees and asks
     for the same large blocks at every step, and each time the system hands them out page by page:
@@ -53,7 +70,7 @@ def keep_memory():
         libc.mallopt(trim_threshold, 2**31 - 1)
 
 
-def describe(device):
+def describe(device: str | torch.device) -> dict[str, str | int | None]:
     """What ran: hardware, threads, versions and the commit of the code."""
     device = torch.device(device)
     return {

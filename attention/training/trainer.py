@@ -1,59 +1,90 @@
-"""The training loop: one step, one epoch, and what a checkpoint holds."""
+"""The training loop: all epochs, one epoch, one step, and what a checkpoint holds."""
 
 import math
 import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
 from torch import nn
 from torch.nn import functional as F
+from tqdm.auto import tqdm
 
 from attention.cost import evaluating
-from attention.data import in_order
-from attention.files import save_tensors
+from attention.data import Batches, Dataset, Split, in_order
+from attention.files import save_checkpoint
 from attention.training import machine
+from attention.training.run import Run
+
+Batch = tuple[torch.Tensor, torch.Tensor]  # images (B, 3, H, W), labels (B,)
 
 
 class Trainer:
-    """The network, its optimiser, and where they stand in the schedule: what a checkpoint holds."""
+    """The network, its optimiser, and where they stand in the schedule: what a checkpoint holds.
 
-    def __init__(self, run, classes, steps, device, precision):
-        self.run, self.steps, self.device = run, steps, device
+    run: a `Run`. steps: of the whole training, which the schedule is made for.
+    device, precision: as in `fit`, but not None.
+    """
+
+    def __init__(
+        self, run: Run, classes: int, steps: int, device: torch.device, precision: str
+    ) -> None:
+        self.run, self.steps = run.resolved(), steps
+        self.device, self.precision = device, precision
         self.network = run.build(classes).to(device)
-        # the norms of the network; a fast bias in a gate's own norm would shut the gate
-        gates = tuple(f"{placement.path}." for placement in getattr(self.network, "placements", ()))
-        norms = (m for path, m in self.network.named_modules() if not path.startswith(gates))
-        shifts = {m.bias for m in norms if isinstance(m, nn.BatchNorm2d)}
-        trainable = [p for p in self.network.parameters() if p.requires_grad]
-        weights = [p for p in trainable if p.ndim > 1]
-        others = [p for p in trainable if p.ndim == 1 and p not in shifts]
-        shifts = [p for p in trainable if p in shifts]  # in the order of the network
-        groups = [
-            {"params": weights, "weight_decay": run.weight_decay, "rate": 1},
-            {"params": others, "weight_decay": 0, "rate": 1},
-            {"params": shifts, "weight_decay": 0, "rate": run.norm_bias_rate},
-        ]
-        if run.optimizer == "sgd":
-            self.optimizer = torch.optim.SGD(groups, momentum=run.momentum, nesterov=True)
-        else:
-            self.optimizer = torch.optim.AdamW(groups, betas=(run.momentum, 0.999))
-        if device.type == "cpu":
-            machine.keep_memory()
-        else:
-            torch.cuda.reset_peak_memory_stats(device)
+        self.optimizer = make_optimizer(self.network, self.run)
         self.autocast = machine.autocast(device, precision)
         # float16 has few small numbers: the loss is scaled up, the gradients down again
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
         self.step, self.history, self.seconds = 0, [], []
         self.peak_memory, self.sessions = 0, []
 
-    def learning_rate(self):
-        """Linear from a fifth of the peak to the peak, and from there linear to 0."""
-        done, warmup = self.step / self.steps, self.run.warmup
-        share = 0.2 + 0.8 * done / warmup if done < warmup else (1 - done) / (1 - warmup)
-        return self.run.learning_rate * share
+    def train(self, batches: Batches, checkpoint: Path, progress: bool | str = True) -> None:
+        """All epochs that are left, with a checkpoint after each; see `fit` for `progress`."""
+        here = machine.describe(self.device)
+        session = {name: here[name] for name in ("hardware", "threads", "torch")}
+        first = {"from_epoch": len(self.history) + 1, "precision": self.precision}
+        self.sessions.append(first | session)
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        with tqdm(
+            total=self.steps, initial=self.step, desc=f"{self.run.name}, seed {self.run.seed}",
+            unit="batch", disable=not progress, leave=progress is True,
+        ) as bar:  # fmt: skip
+            for epoch in range(len(self.history), self.run.epochs):
+                self.epoch(batches.epoch(epoch), len(batches), bar)
+                self.save(checkpoint)
 
-    def train_step(self, images, labels):
+    def epoch(self, batches: Iterable[Batch], count: int, bar: tqdm) -> None:
+        """One pass over `batches`, `count` of them; adds to the history."""
+        start = time.perf_counter()
+        self.network.train()
+        losses, correct, seen = 0.0, 0, 0
+        with torch.random.fork_rng():  # dropout and the like follow from the seed and the epoch
+            torch.manual_seed((self.run.seed << 20) + len(self.history))
+            for number, (images, labels) in enumerate(batches, 1):
+                loss, right = self.train_step(images, labels)
+                losses, correct = losses + loss * len(labels), correct + right
+                seen += len(labels)
+                # to look at the loss makes a GPU wait, so it is done at every eighth step
+                if number % 8 == 0 or number == count:
+                    self.check(float(losses))
+                    self.watch_memory()
+                    means = f"loss {float(losses) / seen:.3f}, accuracy {int(correct) / seen:.1%}"
+                    bar.set_postfix_str(means, refresh=False)
+                bar.update()
+        self.history.append({
+            "epoch": len(self.history) + 1,
+            "train_loss": float(losses) / seen,
+            "train_accuracy": 100 * int(correct) / seen,
+        })  # fmt: skip
+        self.seconds.append(time.perf_counter() - start)
+
+    def train_step(
+        self, images: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """One step of the optimiser; gives the loss and how many answers were right."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * self.learning_rate()
@@ -67,47 +98,23 @@ class Trainer:
         self.step += 1
         return loss.detach(), (logits.detach().argmax(1) == labels).sum()
 
-    def epoch(self, batches, count, bar):
-        """One pass over `batches`; adds its loss, accuracy and seconds to the history."""
-        start = time.perf_counter()
-        self.network.train()
-        losses, correct, images_seen = 0.0, 0, 0
-        with torch.random.fork_rng():  # dropout and the like follow from the seed and the epoch
-            torch.manual_seed((self.run.seed << 20) + len(self.history))
-            for number, (images, labels) in enumerate(batches, 1):
-                loss, right = self.train_step(images, labels)
-                losses, correct = losses + loss * len(labels), correct + right
-                images_seen += len(labels)
-                # to look at the loss makes a GPU wait, so it is done at every eighth step
-                if number % 8 == 0 or number == count:
-                    self.check(float(losses))
-                    self.watch_memory()
-                    seen = {
-                        "loss": float(losses) / images_seen,
-                        "accuracy": int(correct) / images_seen,
-                    }
-                    bar.set_postfix_str(
-                        "loss {loss:.3f}, accuracy {accuracy:.1%}".format(**seen), refresh=False
-                    )
-                bar.update()
-        self.history.append({
-            "epoch": len(self.history) + 1,
-            "train_loss": float(losses) / images_seen,
-            "train_accuracy": 100 * int(correct) / images_seen,
-        })  # fmt: skip
-        self.seconds.append(time.perf_counter() - start)
+    def learning_rate(self) -> float:
+        """Linear from a fifth of the peak to the peak, and from there linear to 0."""
+        done, warmup = self.step / self.steps, self.run.warmup
+        share = 0.2 + 0.8 * done / warmup if done < warmup else (1 - done) / (1 - warmup)
+        return self.run.learning_rate * share
 
-    def check(self, loss):
+    def check(self, loss: float, name: str = "the loss") -> None:
         """Stop at a loss that is not a number: all that follows would be worthless."""
         if not math.isfinite(loss):
             raise FloatingPointError(
-                f"the loss of {self.run.name} is {loss} in epoch {len(self.history) + 1}, at or "
+                f"{name} of {self.run.name} is {loss} in epoch {len(self.history) + 1}, at or "
                 f"shortly before step {self.step} of {self.steps}: try a learning_rate below "
                 f"{self.run.learning_rate}, and look for values in the block that are not finite. "
                 "The last finished epoch is kept."
             )
 
-    def watch_memory(self):
+    def watch_memory(self) -> None:
         """Peak memory in bytes: of the GPU's tensors, or of this process on a CPU."""
         if self.device.type == "cuda":
             now = torch.cuda.max_memory_allocated(self.device)
@@ -115,7 +122,19 @@ class Trainer:
             now = psutil.Process().memory_info().rss
         self.peak_memory = max(self.peak_memory, now)
 
-    def save(self, path):
+    def cost(self, images: int) -> dict[str, Any]:
+        """What the training of so many images an epoch has cost, as a record tells it."""
+        seconds = sum(self.seconds)
+        return {
+            "seconds": seconds,
+            "epoch_seconds": self.seconds,
+            "images_per_second": len(self.seconds) * images / seconds,
+            "peak_memory_mib": self.peak_memory / 2**20,
+            "sessions": self.sessions,
+        }
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, from which `go_on` goes on bit for bit."""
         state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -126,13 +145,10 @@ class Trainer:
             "peak_memory": self.peak_memory,
             "sessions": self.sessions,
         }
-        save_tensors(state, path)
+        save_checkpoint(path, state)
 
-    def resume(self, path):
-        """Go on from the checkpoint at `path`, if there is one."""
-        if not path.exists():
-            return
-        state = torch.load(path, map_location=self.device, weights_only=True)
+    def go_on(self, state: dict[str, Any]) -> None:
+        """Take over the state of a checkpoint."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
@@ -141,8 +157,38 @@ class Trainer:
         self.peak_memory = state["peak_memory"]
 
 
+def make_optimizer(network: nn.Module, run: Run) -> torch.optim.Optimizer:
+    """The optimiser of a resolved run; each group's "rate" is a factor of the learning rate.
+
+    Weight decay is on weights alone. The biases of norms are faster, but not in a block: a fast
+    bias in a gate's own norm would shut the gate.
+    """
+    gates = tuple(f"{placement.path}." for placement in getattr(network, "placements", ()))
+    norms = (m for path, m in network.named_modules() if not path.startswith(gates))
+    fast = {m.bias for m in norms if isinstance(m, nn.BatchNorm2d)}
+    trainable = [p for p in network.parameters() if p.requires_grad]
+    weights = [p for p in trainable if p.ndim > 1]
+    others = [p for p in trainable if p.ndim <= 1 and p not in fast]
+    groups = [
+        {"params": weights, "weight_decay": run.weight_decay, "rate": 1},
+        {"params": others, "weight_decay": 0, "rate": 1},
+        {"params": [p for p in trainable if p in fast], "weight_decay": 0,
+         "rate": run.norm_bias_rate},
+    ]  # fmt: skip
+    if run.optimizer == "sgd":
+        return torch.optim.SGD(groups, momentum=run.momentum, nesterov=run.momentum > 0)
+    return torch.optim.AdamW(groups, betas=(run.momentum, 0.999))
+
+
 @torch.no_grad()
-def predict(network, split, data, device=None, precision="float32", batch_size=500):
+def predict(
+    network: nn.Module,
+    split: Split,
+    data: Dataset,
+    device: str | torch.device | None = None,
+    precision: str = "float32",
+    batch_size: int = 500,
+) -> torch.Tensor:
     """Logits (N, classes), float32 on the CPU, for the images of a split, in eval mode.
 
     data: the `Dataset` whose mean and standard deviation the network was trained with.
@@ -156,7 +202,14 @@ def predict(network, split, data, device=None, precision="float32", batch_size=5
     return torch.cat(logits)
 
 
-def evaluate(network, split, data, device=None, precision="float32", batch_size=500):
+def evaluate(
+    network: nn.Module,
+    split: Split,
+    data: Dataset,
+    device: str | torch.device | None = None,
+    precision: str = "float32",
+    batch_size: int = 500,
+) -> tuple[float, float]:
     """Mean cross-entropy and accuracy in percent on the images of a split."""
     logits = predict(network, split, data, device, precision, batch_size)
     right = (logits.argmax(1) == split.labels).sum()

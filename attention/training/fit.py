@@ -1,0 +1,230 @@
+"""`fit` trains a run and writes its record; `trained` gives its network.
+
+A record is a JSON file in data/runs/<dataset>/, and the final weights lie beside it. A run that has
+a record is not trained again. A run that was stopped goes on from its last finished epoch, and on a
+CPU ends with the same weights, bit for bit.
+"""
+
+import datetime
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from attention.checks import one_of
+from attention.cost import flops, parameters
+from attention.data import Batches, Dataset, load, normalise
+from attention.files import (
+    load_checkpoint,
+    load_weights,
+    read_record,
+    save_weights,
+    set_aside,
+    write_record,
+)
+from attention.networks import whiten
+from attention.settings import home
+from attention.training import machine
+from attention.training.run import Run, block_of, key
+from attention.training.trainer import Trainer, evaluate
+
+WHITENED = 5000  # training images that the whitening of a network is computed from
+
+
+def fit(
+    run: Run,
+    data: Dataset | None = None,
+    device: str | torch.device | None = None,
+    precision: str | None = None,
+    progress: bool | str = True,
+) -> dict[str, Any]:
+    """Train `run`, or go on where it was stopped, or read its record if it is finished.
+
+    run: a `Run`. data: a `Dataset`; None: `load()`.
+    device: "cuda" or "cpu"; None: the GPU if there is one.
+    precision: "bfloat16", "float16" or "float32"; None: what the device is fast in, or for a run
+        that was stopped, the one that it was begun in.
+    progress: show a bar; "passing": one that goes when the run is finished.
+
+    Returns the record, a dict of the form `files.RECORD`: "run", "dataset" and "result" are the
+    same each time it is trained on the same machine, "cost" and "machine" are not. Accuracies are
+    in percent.
+
+    Raises FloatingPointError when a loss is not finite, with the epoch and step; OSError when a
+    file cannot be written. In both cases the last finished epoch is kept, and a call goes on from
+    there. ValueError for a file under the record's name that is not this run's record, and for a
+    `precision` other than the one that the run was begun in.
+
+    On a CPU it lets this process keep the memory that it frees, see `machine.keep_memory`.
+    """
+    run, data, device = _checked(run, data, device, precision, progress)
+    place = Files(run, data)
+    if place.record.exists():
+        return _record(run, data, place)
+    return _train(run, data, place, device, precision, progress)
+
+
+def trained(
+    run: Run,
+    data: Dataset | None = None,
+    device: str | torch.device | None = None,
+    precision: str | None = None,
+    progress: bool | str = True,
+) -> nn.Module:
+    """The network of `run` with its final weights, in eval mode; trained first where need be.
+
+    A record whose weights are missing or damaged says nothing about the weights that are trained
+    again: it is written anew with them. A damaged file is named, and renamed to <name>.corrupt.
+    """
+    run, data, device = _checked(run, data, device, precision, progress)
+    place = Files(run, data)
+    weights = _weights(run, data, place) if place.record.exists() else None
+    if weights is None:
+        record = _train(run, data, place, device, precision, progress)
+        weights = load_weights(place.weights, record["result"]["weights"])
+    network = run.build(len(data.classes))
+    network.load_state_dict(weights)
+    return network.to(device).eval()
+
+
+class Files:
+    """Where the files of a run on a dataset lie."""
+
+    def __init__(self, run: Run, data: Dataset) -> None:
+        if not re.fullmatch(r"[^/\\\0]+", data.name) or data.name in (".", ".."):
+            raise ValueError(f"the dataset's name must do for a folder, got {data.name!r}")
+        name, folder = key(run, data), home() / "data"
+        self.record: Path = folder / "runs" / data.name / f"{name}.json"
+        self.weights: Path = folder / "runs" / data.name / f"{name}.safetensors"
+        self.checkpoint: Path = folder / "checkpoints" / data.name / f"{name}.pt"
+        self.lock: Path = folder / "locks" / data.name / f"{name}.lock"
+
+
+def _checked(run, data, device, precision, progress):
+    """The resolved run, the dataset and the device; nothing has been done when one is wrong."""
+    if not isinstance(run, Run):
+        raise ValueError(f"run must be a Run, got {run!r:.80}")
+    device = machine.known_device(device)
+    machine.precision(device, precision)
+    one_of("progress", progress, (True, False, "passing"))
+    data = load() if data is None else data
+    if not isinstance(data, Dataset):
+        raise ValueError(f"data must be a Dataset, got {type(data).__name__} {data!r:.80}")
+    return run.resolved(), data, device
+
+
+def _record(run, data, place):
+    """The record at `place`, which must be this run's on this dataset."""
+    record = read_record(place.record)
+    dataset = {"name": data.name, "checksum": data.checksum}
+    found = record["run"], record["block"], {name: record["dataset"][name] for name in dataset}
+    asked = run.plain(), block_of(run), dataset
+    for there, wanted in zip(found, asked, strict=True):
+        if there != wanted:
+            raise ValueError(
+                f"{place.record} is the record of another training: it is of {there}, and {wanted} "
+                "was asked for. Rename it or remove it"
+            )
+    return record
+
+
+def _weights(run, data, place):
+    """The weights that belong to the record, or None, and it is said why."""
+    sha256 = _record(run, data, place)["result"]["weights"]
+    try:
+        return load_weights(place.weights, sha256)
+    except FileNotFoundError:
+        tqdm.write(f"{place.weights} is not there: {run.name}, seed {run.seed}, is trained again")
+    except ValueError as error:
+        aside = set_aside(place.weights)
+        tqdm.write(f"{error}: set aside as {aside.name}, and trained again")
+    return None
+
+
+def _train(run, data, place, device, precision, progress):
+    """Train from the start or the checkpoint, test, and write weights and record."""
+    if device.type == "cpu":
+        machine.keep_memory()
+    train, test = _at_most(run.train_images, data.train), _at_most(run.test_images, data.test)
+    batches = Batches(train, run.batch_size, run.seed, device, data.mean, data.std, crop=run.crop)
+    state = _checkpoint(place.checkpoint, device)
+    precision = _precision(run, place, device, precision, state)
+    trainer = Trainer(run, len(data.classes), run.epochs * len(batches), device, precision)
+    if state is None:
+        seen = _at_most(WHITENED, train).images.to(device)
+        whiten(trainer.network, normalise(seen, data.mean, data.std))
+    else:
+        trainer.go_on(state)
+    trainer.train(batches, place.checkpoint, progress)
+    start = time.perf_counter()
+    loss, accuracy = evaluate(trainer.network, test, data, device, precision)
+    seconds = time.perf_counter() - start
+    trainer.check(loss, "the test loss")
+    if place.record.exists() and place.weights.exists():  # another process has finished it
+        return _record(run, data, place)
+    weights = save_weights(place.weights, trainer.network.state_dict())
+    record = {
+        "run": run.plain(),
+        "name": run.name,
+        "family": run.family,
+        "block": block_of(run),
+        "dataset": {
+            "name": data.name, "checksum": data.checksum, "classes": len(data.classes),
+            "train_images": len(train), "test_images": len(test), "size": list(data.size),
+        },
+        "result": {
+            "test_accuracy": accuracy,
+            "test_loss": loss,
+            "history": trainer.history,
+            "parameters": parameters(trainer.network),
+            "flops": flops(trainer.network, (1, 3, *data.size)),
+            "weights": weights,
+        },
+        "cost": trainer.cost(len(train)) | {"test_seconds": seconds},
+        "machine": machine.describe(device) | {"precision": precision, "finished": _now()},
+    }  # fmt: skip
+    write_record(place.record, record)  # after the weights: where it is, they are
+    place.checkpoint.unlink(missing_ok=True)
+    return record
+
+
+def _at_most(number, split):
+    """So many images of a split, or all of them."""
+    return split if number is None or number >= len(split) else split.spread(number)
+
+
+def _checkpoint(path, device):
+    """Where the run was stopped; None if it was not, or if the file is damaged, which is said."""
+    try:
+        return load_checkpoint(path, device)
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        aside = set_aside(path)
+        tqdm.write(f"{error}: set aside as {aside.name}, and the run begins anew")
+        return None
+
+
+def _precision(run, place, device, wanted, state):
+    """The precision of all epochs of a run: the one that it was begun in."""
+    fast = machine.precision(device, wanted)
+    begun = fast if state is None else state["sessions"][0]["precision"]
+    if begun != fast and wanted is not None:
+        raise ValueError(
+            f"precision must be {begun!r}, in which {run.name}, seed {run.seed}, was begun, got "
+            f"{wanted!r}; without {place.checkpoint} it begins anew"
+        )
+    if begun != fast:
+        tqdm.write(
+            f"{run.name}, seed {run.seed}, goes on in {begun}, in which it was begun, though this "
+            f"machine is fast in {fast}"
+        )
+    return begun
+
+
+def _now():
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
