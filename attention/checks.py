@@ -1,56 +1,120 @@
-"""Checks of arguments: each names the argument, what was expected, and what came."""
+"""Checks of arguments: each gives the value back, or raises a ValueError that names the argument.
+
+The message says what was expected and what came. Bounds come first: at_least(2, "seeds", seeds).
+Whole numbers may be numpy's, and come back as int; True and 3.0 are none.
+"""
+
+import math
+import numbers
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import torch
 
 
-def at_least(minimum, argument, value):
-    """Return `value`, an int ≥ minimum, or raise a ValueError."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+def at_least(minimum: int, argument: str, value: Any) -> int:
+    """A whole number ≥ minimum."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or number < minimum:
         raise ValueError(f"{argument} must be a whole number of at least {minimum}, got {value!r}")
-    return value
+    return number
 
 
-def at_least_one(argument, value):
-    """Return `value`, an int ≥ 1, or raise a ValueError."""
+def at_least_one(argument: str, value: Any) -> int:
+    """A whole number ≥ 1."""
     return at_least(1, argument, value)
 
 
-def between(minimum, maximum, argument, value):
-    """Return `value`, an int from minimum to maximum, or raise a ValueError."""
-    if at_least(minimum, argument, value) > maximum:
-        raise ValueError(f"{argument} must be at most {maximum}, got {value}")
+def between(minimum: int, maximum: int, argument: str, value: Any) -> int:
+    """A whole number from minimum to maximum."""
+    number = at_least(minimum, argument, value)
+    if number > maximum:
+        raise ValueError(f"{argument} must be at most {maximum}, got {value!r}")
+    return number
+
+
+def odd(argument: str, value: Any) -> int:
+    """An odd whole number ≥ 1: a window needs a middle to keep the map's size."""
+    number = at_least_one(argument, value)
+    if number % 2 == 0:
+        raise ValueError(f"{argument} must be odd, so that the map keeps its size, got {value!r}")
+    return number
+
+
+def divides(argument: str, value: Any, whole: int) -> int:
+    """A whole number ≥ 1 that divides `whole`."""
+    number = at_least_one(argument, value)
+    if whole % number:
+        raise ValueError(f"{argument} must divide {whole} features into equal parts, got {value!r}")
+    return number
+
+
+def finite(argument: str, value: Any) -> float:
+    """A number, whole or not, that is neither infinite nor nan."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise ValueError(f"{argument} must be a finite number, got {value!r}")
     return value
 
 
-def odd(argument, value):
-    """Return `value`, an odd int ≥ 1: a window needs a middle to keep the map's size."""
-    if at_least_one(argument, value) % 2 == 0:
-        raise ValueError(f"{argument} must be odd, so that the map keeps its size, got {value}")
+def positive(argument: str, value: Any) -> float:
+    """A finite number > 0."""
+    if finite(argument, value) <= 0:
+        raise ValueError(f"{argument} must be above 0, got {value!r}")
     return value
 
 
-def divides(argument, value, whole):
-    """Return `value`, an int ≥ 1 that divides `whole`, or raise a ValueError."""
-    if whole % at_least_one(argument, value):
-        raise ValueError(f"{argument} must divide {whole} features into equal parts, got {value}")
+def not_negative(argument: str, value: Any) -> float:
+    """A finite number ≥ 0."""
+    if finite(argument, value) < 0:
+        raise ValueError(f"{argument} must be at least 0, got {value!r}")
     return value
 
 
-def one_of(argument, value, allowed):
-    """Return `value`, one of the names `allowed`, or raise a ValueError that lists them."""
+def fraction(argument: str, value: Any) -> float:
+    """A number between 0 and 1, neither of them."""
+    if not 0 < finite(argument, value) < 1:
+        raise ValueError(f"{argument} must be between 0 and 1, got {value!r}")
+    return value
+
+
+def one_of(argument: str, value: Any, allowed: Iterable) -> Any:
+    """One of the names `allowed`; the message lists them."""
+    allowed = tuple(allowed)
     if value not in allowed:
         names = ", ".join(map(str, allowed))
         raise ValueError(f"{argument} must be one of {names}; got {value!r}")
     return value
 
 
-def expect_maps(x, channels):
-    """Raise a ValueError unless `x` is (N, channels, H, W)."""
-    if x.ndim != 4 or x.shape[1] != channels:
+def some_of(argument: str, values: Any, allowed: Iterable) -> tuple:
+    """Some of the names `allowed`, at least one, none twice."""
+    allowed = tuple(allowed)
+    listed = isinstance(values, Iterable) and not isinstance(values, str)
+    chosen = tuple(values) if listed else ()
+    known = chosen and all(value in allowed for value in chosen)
+    if not known or len(set(chosen)) < len(chosen):
+        names = ", ".join(map(str, allowed))
+        raise ValueError(f"{argument} must be some of {names}, each once; got {values!r}")
+    return chosen
+
+
+def expect_maps(x: torch.Tensor, channels: int) -> None:
+    """Raise a ValueError unless `x` is (N, channels, H, W) of floats, H and W at least 1."""
+    if not isinstance(x, torch.Tensor):
+        raise ValueError(f"expected feature maps (N, {channels}, H, W), got {type(x).__name__}")
+    if x.ndim != 4 or x.shape[1] != channels or 0 in x.shape[2:]:
         raise ValueError(f"expected feature maps (N, {channels}, H, W), got {tuple(x.shape)}")
+    if not x.is_floating_point():
+        raise ValueError(f"expected feature maps of floating-point numbers, got {x.dtype}")
 
 
-def expect_batch(x):
+def expect_batch(x: torch.Tensor) -> None:
     """Raise a ValueError when `x` is one image: a norm over the batch has nothing to compare."""
-    if len(x) == 1:
+    if x.shape[0] == 1:
         raise ValueError(
             "this block normalises over the batch: in training mode it needs a batch of at least 2 "
             "images, got 1 (call .eval() to use it on one image)"

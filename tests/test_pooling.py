@@ -8,6 +8,7 @@ from timm.layers.attention_pool import AttentionPoolLatent
 from torch import nn
 from torchvision.ops import SqueezeExcitation
 
+from attention.blocks import register
 from attention.blocks.pooling import (
     POOLINGS,
     AdditivePool,
@@ -269,12 +270,13 @@ class Brightest(nn.Module):
         return self.weight * x.amax((2, 3), keepdim=True)
 
 
-@pytest.mark.parametrize("at_home", [False, True])
-def test_a_pooling_of_ones_own_goes_there_by_argument_or_by_its_attribute(at_home):
+@pytest.mark.parametrize("registered", [False, True])
+def test_a_pooling_of_ones_own_goes_there_by_argument_or_by_its_row(registered):
     network, images = fast_resnet(8).eval(), torch.randn(2, 3, 16, 16)
     expected = 3 * network(images)  # its own is a maximum, and the classifier is linear
-    if at_home:
-        insert(network, type("AtHome", (Brightest,), {"at": "pool"}), start=3.0)
+    if registered:
+        register("brightest", Brightest, at="pool")
+        insert(network, "brightest", start=3.0)
     else:
         insert(network, Brightest, at="pool", start=3.0)
     assert [placement.path for placement in network.placements] == ["pool"]
