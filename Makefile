@@ -8,7 +8,7 @@ READY = $(VENV)/.installed
 WORKERS = -n auto --maxprocesses 4
 NOTEBOOKS = $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
-.PHONY: notebooks test results report address clean
+.PHONY: notebooks test lowest results report address clean
 
 # Run all notebooks top to bottom; the executed copies go to executed/.
 notebooks: export ATTENTION_PROFILE ?= quick
@@ -22,11 +22,11 @@ notebooks: $(READY)
 	done
 	@echo "executed copies: executed/    figures: figures/"
 
-# Lint, unit tests, and every notebook in seconds, its fixed outputs compared with the stored ones.
+# Lint, unit tests (three minutes on two cores; what takes long is named), and every notebook in seconds, its fixed outputs compared with the stored ones.
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q $(WORKERS)
+	$(BIN)/python -m pytest -q $(WORKERS) --durations=5 --durations-min=5
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
 	ATTENTION_HOME="$$home" ATTENTION_DATA=shapes10 ATTENTION_PROFILE=smoke \
 	    $(BIN)/python -m pytest -q $(WORKERS) --dist loadfile --nbval $(NOTEBOOKS)
@@ -38,9 +38,16 @@ $(READY): requirements.txt tests/requirements.txt constraints.txt pyproject.toml
 	    --requirement requirements.txt --requirement tests/requirements.txt --editable .
 	@touch $@
 
+# The unit tests with the lowest versions that requirements.txt allows.
+lowest:
+	python3 -m venv .venv-lowest
+	sed 's/>=/==/' requirements.txt tests/requirements.txt > .venv-lowest/requirements.txt
+	.venv-lowest/bin/python -m pip install --quiet --requirement .venv-lowest/requirements.txt
+	.venv-lowest/bin/python -m pytest -q $(WORKERS)
+
 # Write the README's results table anew, from the records in data/runs/.
 results: $(READY)
-	$(BIN)/python -m attention.readme
+	$(BIN)/python -m attention.results.readme
 
 # The whole study, what its networks cost and what their maps are worth, then every notebook on
 # these records, then the README's tables (not its sentences: read them anew). It takes hours:
@@ -52,11 +59,11 @@ report: $(READY)
 	$(BIN)/python -m attention.survey localisation
 	$(BIN)/python -m attention.survey faithfulness
 	$(MAKE) notebooks
-	$(BIN)/python -m attention.readme
+	$(BIN)/python -m attention.results.readme
 
-# Put the repository's address into README and notebooks: make address SLUG=owner/repository
+# Put the repository's address into all places that name it: make address SLUG=owner/repository
 address:
 	python3 tests/address.py $(SLUG)
 
 clean:
-	rm -rf $(VENV) executed
+	rm -rf $(VENV) .venv-lowest executed

@@ -1,4 +1,4 @@
-"""Put the repository's address into README, notebooks and pyproject.toml, where it is set once.
+"""Put the repository's address where it stands: pyproject.toml has it; others repeat it.
 
 python tests/address.py owner/repository
 """
@@ -13,7 +13,8 @@ SETTING = re.compile(r'^repository = "https://github\.com/([\w.-]+/[\w.-]+)"$', 
 
 def places(root=ROOT):
     """The files that hold the address."""
-    return [root / "pyproject.toml", root / "README.md", *sorted(root.glob("notebooks/*.ipynb"))]
+    texts = [root / name for name in ("pyproject.toml", "README.md", "CITATION.cff")]
+    return [*texts, *sorted(root.glob("notebooks/*.ipynb"))]
 
 
 def address(root=ROOT):

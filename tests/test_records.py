@@ -148,7 +148,10 @@ def test_the_address_is_changed_everywhere_at_once(tmp_path):
         change("https://github.com/a/b", tmp_path)
 
 
-@pytest.mark.parametrize("path", places()[2:], ids=lambda path: path.stem)
+NOTEBOOKS = [path for path in places() if path.suffix == ".ipynb"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_committed_notebook_shows_one_clean_run_and_no_machine(path):
     notebook = nbformat.read(path, as_version=4)
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
