@@ -73,9 +73,10 @@ def killed(start, times, seconds, begin_again):
 
 
 def hooks(network):
-    """How many hooks are on the network's modules."""
+    """How many hooks are on the network's modules, or on all."""
     modules = list(network.modules())
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
+    own = sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in modules)
+    return own + len(torch.nn.modules.module._global_forward_hooks)
 
 
 def gradients(output, inputs):

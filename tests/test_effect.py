@@ -1,5 +1,7 @@
 """What a map does: replaced by hand, described where the answer is known, and knocked out."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -192,6 +194,43 @@ def test_behaviour_has_one_row_a_map_and_equals_numpys_over_any_batches():
         assert row["fixed"] == pytest.approx(explained, abs=1e-5)
 
 
+def test_a_batch_of_one_has_no_other_image_to_take_a_map_from():
+    gate = Gate(SPATIAL)
+    with (
+        pytest.raises(ValueError, match="batch of at least 2, got 1"),
+        replaced(gate, "", "shuffled"),
+    ):
+        gate(torch.zeros(1, 1, 2, 2))
+
+
+@pytest.mark.parametrize("mean", [torch.ones(2, 1, 2, 2), torch.ones(1, 2), torch.ones(1, 1, 3, 2)])
+def test_a_mean_of_another_shape_is_named(mean):
+    gate = Gate(SPATIAL)
+    with (
+        pytest.raises(ValueError, match=r"mean must be a map \(1, 1, 2, 2\), got"),
+        replaced(gate, "", "mean", mean),
+    ):
+        gate(torch.zeros(5, 1, 2, 2))
+
+
+def test_a_copy_made_inside_keeps_its_own_maps():
+    network, images = fast_resnet(8).eval(), torch.randn(2, 3, 18, 14)
+    insert(network, "se", reduction=2)
+    with torch.no_grad():
+        whole = network(images)
+        with replaced(network, "stages.1.1.attention.gate", "ones"):
+            twin = copy.deepcopy(network)
+            torch.testing.assert_close(twin(images), whole)
+    assert hooks(twin) == 0
+
+
+def test_capture_sees_the_map_that_is_put_in_place():
+    gate, x = Gate(SPATIAL), torch.randn(2, 1, 3, 3)
+    with replaced(gate, "", "ones"), capture(gate) as maps:
+        gate(x)
+    assert (maps[""].cat() == 1).all()
+
+
 @pytest.mark.parametrize("count", [5, 7])
 def test_behaviour_wants_one_label_an_image(count):
     with pytest.raises(ValueError, match=f"labels must be 6, one for each image, got {count}"):
@@ -266,3 +305,24 @@ def test_knocked_out_takes_the_mean_over_the_images_and_goes_through_every_map()
 def test_a_network_without_maps_has_nothing_to_knock_out():
     with pytest.raises(ValueError, match="holds no attention"):
         knocked_out(fast_resnet(8).eval(), torch.randn(2, 3, 18, 14), lambda network: 0.0)
+
+
+@pytest.mark.parametrize(
+    "images, options, message",
+    [
+        (torch.full((2, 3, 4, 6), float("nan")), {}, "images must be finite"),
+        (torch.zeros(2, 3, 4, 6, dtype=torch.uint8), {}, "images must be normalised"),
+        (torch.zeros(3, 4, 6), {}, r"\(N, 3, H, W\)"),
+        (torch.zeros(2, 3, 4, 6), {"batch_size": 0}, "batch_size must be .* at least 1"),
+    ],
+)
+def test_what_cannot_be_knocked_out_is_named(images, options, message):
+    with pytest.raises(ValueError, match=message):
+        knocked_out(Sides(True).eval(), images, lambda network: 0.0, **options)
+    with pytest.raises(ValueError, match="eval mode"):
+        knocked_out(Sides(True), torch.zeros(2, 3, 4, 6), lambda network: 0.0)
+
+
+def test_behaviour_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match="maps must hold at least one captured map"):
+        behaviour({}, LABELS)

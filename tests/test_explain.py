@@ -1,6 +1,8 @@
 """`capture`: every map of every block arrives, is the right one, and nothing is left behind."""
 
 import contextlib
+import copy
+import pickle
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from parity import SMALL_OPTIONS, hooks
 from torch import nn
 
 from attention.blocks import BAM, BLOCKS, CBAM, SE
-from attention.blocks.gate import BOTH, CHANNEL, SPATIAL, Gate
+from attention.blocks.gate import BOTH, CHANNEL, SPATIAL, Gate, Weights
 from attention.blocks.gates import Rescale, Sum
 from attention.explain import capture
 from attention.networks import insert, resnet
@@ -315,11 +317,58 @@ def test_the_inner_capture_ends_alone():
 def test_hooks_stand_only_within_the_block():
     network = network_with("bam")
     with capture(network, scores=True) as maps:
-        assert hooks(network) == len(maps) == 6
+        assert hooks(network) == 1
         network(IMAGES)
     assert hooks(network) == 0
     network(IMAGES)
+    assert len(maps) >= 6 and {len(one.maps) for one in maps.values()} == {1}
+
+
+def test_a_copy_made_inside_has_no_hooks_and_is_not_watched():
+    network = network_with("nonlocal")
+    with torch.no_grad(), capture(network) as maps, capture(network):
+        twin = copy.deepcopy(network)
+        other = pickle.loads(pickle.dumps(network))
+        twin(IMAGES), other(IMAGES)
+        assert not any(one.maps for one in maps.values())
+        network(IMAGES)
+    for made in (twin, other):
+        assert hooks(made) == 0 and not any(
+            m.wanted for m in made.modules() if hasattr(m, "wanted")
+        )
+        made(IMAGES)
     assert {len(one.maps) for one in maps.values()} == {1}
+    with torch.no_grad(), capture(twin) as again:  # and can be watched itself
+        twin(IMAGES)
+    for path, one in maps.items():
+        torch.testing.assert_close(again[path].maps, one.maps)
+    assert {len(one.maps) for one in maps.values()} == {1}
+
+
+class ByKeyword(nn.Module):
+    """Positions that look at each other; the size goes by its name."""
+
+    def __init__(self):
+        super().__init__()
+        self.weights = Weights()
+
+    def forward(self, x):
+        rows = x.flatten(2).mT
+        weights = self.weights(logits=(rows @ rows.mT)[:, None], size=x.shape[2:])
+        return (weights[:, 0] @ rows).mT.unflatten(2, x.shape[2:])
+
+
+def test_the_size_is_known_also_when_it_is_given_by_its_name():
+    network = ByKeyword()
+    with torch.no_grad(), capture(network) as maps:
+        network(IMAGES)
+    assert maps["weights"].size == (12, 8)
+    assert maps["weights"].over_image().shape == (2, 1, 96, 12, 8)
+
+
+def test_what_is_no_network_is_named():
+    with pytest.raises(TypeError, match="network must be a torch module, got 'se'"), capture("se"):
+        raise AssertionError("never reached")
 
 
 def test_hooks_of_others_stay():

@@ -141,6 +141,14 @@ class Brightness(nn.Module):
         return torch.stack([bright, -bright], 1)
 
 
+class Beside(Brightness):
+    """A layer that runs, and whose maps nobody uses."""
+
+    def forward(self, x):
+        self.unused(x)
+        return super().forward(x)
+
+
 def test_a_map_known_by_construction_and_one_without_positive_evidence():
     images = pictures()
     expected = images.clamp_min(0).sum(1)
@@ -158,6 +166,13 @@ def test_a_map_known_by_construction_and_one_without_positive_evidence():
         ({"target": 1.0}, "a class or one class for each of the 3 images"),
         ({"target": torch.tensor([0, 1])}, "each of the 3 images"),
         ({"target": torch.zeros(3, 1, dtype=torch.long)}, "each of the 3 images"),
+        ({"target": "cat"}, "each of the 3 images, got 'cat'"),
+        ({"target": True}, "got True"),
+        ({"images": pictures() * float("nan")}, "images must be finite"),
+        ({"images": pictures().byte()}, "images must be normalised .* torch.uint8"),
+        ({"images": pictures()[0]}, r"\(N, 3, H, W\), got \(3, 23, 19\)"),
+        ({"images": pictures()[:0]}, "at least one"),
+        ({"images": pictures().numpy()}, "got ndarray"),
         ({"layer": "stages.7"}, "'stages.7' is no module of this Network"),
         ({"layer": nn.ReLU()}, "a module of the network, got ReLU"),
         ({"layer": 3}, "a module, its path or None, got 3"),
@@ -166,13 +181,19 @@ def test_a_map_known_by_construction_and_one_without_positive_evidence():
 )
 def test_what_grad_cam_cannot_take_is_named(options, message):
     with pytest.raises(ValueError, match=message):
-        grad_cam(network_with(), pictures(), **options)
+        grad_cam(**{"network": network_with(), "images": pictures()} | options)
 
 
 def test_layers_and_networks_that_cannot_be_explained_are_named():
     network, images = network_with(), pictures()
     with pytest.raises(ValueError, match="Conv2d does not"):
         grad_cam(Brightness().eval(), images, layer="unused")
+    with pytest.raises(ValueError, match="must have a part in the answer"):
+        grad_cam(Beside().eval(), images, 0, layer="unused")
+    with pytest.raises(ValueError, match=r"logits \(N, classes\), got \(3, 3, 23, 19\)"):
+        grad_cam(nn.ReLU().eval(), images, layer="")
+    with pytest.raises(TypeError, match="network must be a torch module"):
+        grad_cam("resnet18", images)
     with pytest.raises(ValueError, match="of the network"):
         grad_cam(network, images, layer=network_with().stages[-1])
     transformer = vit(16, 2, 4).eval()

@@ -8,9 +8,12 @@ from torch import nn
 
 from attention.explain import (
     centred_gaussian,
+    corner_gaussian,
     gradient_magnitude,
     localisation,
+    of_another_image,
     random_maps,
+    smooth_noise,
 )
 from attention.networks import fast_resnet
 
@@ -133,11 +136,14 @@ MAPS = torch.ones(3, 6, 8)
 @pytest.mark.parametrize(
     "maps, masks, message",
     [
-        (MAPS, MASKS[:2], r"bool \(3, 6, 8\), as the maps are, got torch.bool \(2, 6, 8\)"),
+        (MAPS, MASKS[:2], r"\(3, 6, 8\), as the maps are, got torch.bool \(2, 6, 8\)"),
+        (MAPS, MASKS.long() * 2, r"bool \(or 0 and 1\)"),
+        (MAPS, None, "got None"),
         (MAPS, MASKS[:, None], r"\(3, 1, 6, 8\)"),
         (MAPS, MASKS.float(), "got torch.float32"),
         (MAPS, EMPTY, "1 are empty"),
         (MAPS[0], MASKS[0], r"\(N, H, W\), got \(6, 8\)"),
+        (MAPS[:0], MASKS[:0], r"\(N, H, W\), got \(0, 6, 8\)"),
         (MAPS - 1.5, MASKS, "at least 0, got -0.5"),
         (MAPS * float("nan"), MASKS, "finite"),
         (MAPS / 0, MASKS, "finite"),
@@ -226,3 +232,60 @@ def test_random_maps_follow_from_the_seed_and_are_uniform():
     shares = torch.histc(maps, 10, 0, 1) / maps.numel()
     assert (shares - 0.1).abs().max() < 0.015
     assert len(maps.flatten(1).unique(dim=0)) == 50
+
+
+def test_a_bell_in_a_corner_is_a_quarter_of_a_bell_of_twice_the_image():
+    images = torch.zeros(2, 3, 9, 7)
+    corner = corner_gaussian(images)
+    twice = centred_gaussian(torch.zeros(2, 3, 17, 13), 0.25 / 2)
+    torch.testing.assert_close(corner, twice[:, 8:, 6:])
+    assert (corner.flatten(1).argmax(1) == 0).all() and corner[0, 0, 0] == 1
+
+
+def test_smooth_noise_is_as_smooth_as_an_enlarged_map():
+    images = torch.zeros(40, 3, 32, 24)
+    maps = smooth_noise(images, seed=2)
+    assert maps.shape == (40, 32, 24) and maps.min() >= 0 and maps.max() < 1
+    assert torch.equal(maps, smooth_noise(images, seed=2))
+    assert not torch.equal(maps, smooth_noise(images))
+    # between the middles of two places of the 8×8 map, a line: no second difference
+    second = maps[:, 2:] - 2 * maps[:, 1:-1] + maps[:, :-2]
+    bends = (second.abs().amax((0, 2)) > 1e-5).nonzero()[:, 0] + 1
+    assert set(bends.tolist()) == {4 * place + side for place in range(8) for side in (1, 2)}
+    assert maps.var(0).mean() > 0.02  # and noise: the images have nothing in common
+    assert smooth_noise(images[..., :5, :3], 2).shape == (40, 5, 3)
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_the_maps_of_other_images(count):
+    maps = torch.arange(float(count)).view(-1, 1, 1).expand(-1, 2, 3)
+    for seed in range(10):
+        found = of_another_image(maps, seed)[:, 0, 0]
+        assert sorted(found.tolist()) == list(range(count))
+        assert (found != torch.arange(count)).all()
+        assert torch.equal(found, of_another_image(maps, seed)[:, 0, 0])
+
+
+BATCH = torch.zeros(2, 3, 6, 8)
+
+
+@pytest.mark.parametrize(
+    "function, arguments, message",
+    [
+        *((f, (BATCH[0],), r"\(N, 3, H, W\), got \(3, 6, 8\)")
+          for f in (random_maps, smooth_noise, centred_gaussian, corner_gaussian)),
+        *((f, (BATCH, width), "width must be a number above 0")
+          for f in (centred_gaussian, corner_gaussian) for width in (0, -1, float("nan"))),
+        (random_maps, (BATCH, -1), "seed must be a whole number of at least 0, got -1"),
+        (random_maps, (BATCH, 0.5), "seed"),
+        (smooth_noise, (BATCH, 0), "size must be .* at least 1, got 0"),
+        (of_another_image, (MAPS[:1],), "a batch of at least 2, got 1"),
+        (of_another_image, (MAPS[0],), r"\(N, H, W\)"),
+        (gradient_magnitude, (nn.Flatten().eval(), BATCH / 0), "images must be finite"),
+        (gradient_magnitude, (nn.Flatten().eval(), BATCH.byte()), "images must be normalised"),
+        (gradient_magnitude, (nn.Flatten(), BATCH), "eval mode"),
+    ],
+)  # fmt: skip
+def test_baselines_name_what_they_cannot_take(function, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        function(*arguments)

@@ -102,6 +102,25 @@ def test_constant_values_are_their_own_interval():
     assert mean_interval([0.25] * 3 + [math.nan]) == (0.25, 0.25, 0.25)
 
 
+@pytest.mark.parametrize("confidence", [95, 1, 0, -0.5, math.nan])
+def test_a_confidence_is_a_share(confidence):
+    with pytest.raises(ValueError, match="confidence must be a share between 0 and 1, got"):
+        mean_interval([1.0, 2, 3], confidence)
+
+
+@pytest.mark.parametrize("values", [[1, 2, math.inf], [[1.0, 2], [3, 4]], 3.0])
+def test_values_are_a_list_of_finite_numbers(values):
+    with pytest.raises(ValueError, match="values must be a list of finite numbers"):
+        mean_interval(values)
+
+
+def test_the_interval_is_scipys():
+    values = np.random.default_rng(3).exponential(1, 60)
+    found = scipy.stats.bootstrap((values,), np.mean, n_resamples=20000, method="percentile")
+    expected = found.confidence_interval
+    assert mean_interval(values)[1:] == pytest.approx([expected.low, expected.high], abs=0.02)
+
+
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, math.nan], [math.nan] * 5])
 def test_too_few_values_have_no_interval(values):
     count = int(np.isfinite(values).sum())
@@ -219,6 +238,14 @@ def test_the_callers_random_numbers_are_left_alone():
     steps = randomised(network)
     next(steps), next(steps)
     assert torch.equal(torch.rand(3), expected)  # between two steps, and after giving up
+
+
+@pytest.mark.parametrize(
+    "arguments, error", [((nn.Flatten(), -1), ValueError), (("network",), TypeError)]
+)
+def test_what_cannot_be_randomised_is_named(arguments, error):
+    with pytest.raises(error, match="seed must be|network must be"):
+        next(randomised(*arguments))
 
 
 @pytest.mark.parametrize("make", [lambda: fast_resnet(8), lambda: resnet(8, 4)])

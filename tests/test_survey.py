@@ -17,7 +17,8 @@ from attention.results import findings
 from attention.training import Run
 
 FEW = {"choice": 20, "located": 20, "removed": 10, "answered": 20}
-KNOWN = ["gradient", "centre", "random"]
+KNOWN = ["gradient", "centre", "random", "smooth noise", "corner"]
+OTHER = "Grad-CAM, another image"
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +46,19 @@ def test_every_map_holds_what_the_single_functions_give():
     found = every_map(network, batch, batch_size=2)
     own = [f"stages.1.1.attention.{name}.gate" for name in ("channel", "spatial")]
     cams = ["Grad-CAM", "Grad-CAM, stage 1", "Grad-CAM, stage 2"]
-    assert list(found) == [*own, *cams, *KNOWN]
+    assert list(found) == [*own, *cams, *KNOWN, OTHER]
     families = [one.family for one in found.values()]
-    assert families == ["own"] * 2 + ["Grad-CAM"] * 3 + ["baseline"] * 3
+    assert families == ["own"] * 2 + ["Grad-CAM"] * 3 + ["baseline"] * 6
     for path in own:
         torch.testing.assert_close(found[path].maps, relevance(network, batch, path).maps)
     for name, stage in zip(cams, (2, 0, 1), strict=True):
         expected = grad_cam(network, batch, layer=network.stages[stage])
         torch.testing.assert_close(found[name].maps, expected, rtol=1e-4, atol=1e-5)
+    others = [
+        int((found["Grad-CAM"].maps == one).all((1, 2)).nonzero()) for one in found[OTHER].maps
+    ]
+    assert sorted(others) == list(range(5)) and all(a != b for a, b in enumerate(others))
+    assert OTHER not in every_map(network, batch[:1])  # there is no other
 
 
 def test_maps_without_positions_are_left_out():
@@ -123,7 +129,7 @@ def test_the_map_that_points_at_the_object_is_chosen_and_scores_best(planted, im
         (small().name, "Grad-CAM"): "Grad-CAM",
     }
     rows = findings.compared(table, findings.choose(table)).set_index(["map", "seed"])
-    names = ["own", "Grad-CAM", "Grad-CAM, chosen stage", *KNOWN]
+    names = ["own", "Grad-CAM", "Grad-CAM, chosen stage", *KNOWN, OTHER]
     assert sorted(rows.index) == sorted((name, seed) for name in names for seed in (0, 1))
     by_map = table[table.seed == 0].set_index("map")
     for name, exact in {"right": 1, "wrong": 0}.items():

@@ -91,6 +91,9 @@ class Weights(Map):
         super().__init__()
         self.normalise = one_of("normalise", normalise, ("softmax", "count"))
         self.window = window
+        self.size = None
 
     def forward(self, logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        if self.wanted:
+            self.size = tuple(size)  # for those who want the map; a hook may not see how it came
         return logits.softmax(-1) if self.normalise == "softmax" else logits / logits.shape[-1]

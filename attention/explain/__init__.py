@@ -3,7 +3,7 @@
 capture        every map of every block; rollout through a stack of layers
 gradcam        Grad-CAM, of any convolutional layer
 blockmaps      any captured map as one number a pixel
-baselines      maps that know nothing: noise, a bell in the middle, the gradient
+baselines      maps that know little: noise, smooth noise, bells, the gradient, another image's map
 every          all maps of a network side by side: its own, Grad-CAM, the baselines
 objects        does a map point at the object? Needs masks
 removal        does the answer depend on what a map points at? Deletion, insertion, ROAD
@@ -13,21 +13,25 @@ effect         does a map do anything? What is lost without it
 
 from attention.explain.baselines import (
     centred_gaussian,
+    corner_gaussian,
     gradient_magnitude,
+    of_another_image,
     random_maps,
+    smooth_noise,
 )
 from attention.explain.blockmaps import Relevance, relevance, relevances
 from attention.explain.capture import Captured, capture, rollout
 from attention.explain.effect import behaviour, knocked_out, replaced
-from attention.explain.every import every_map
+from attention.explain.every import BASELINE, GRAD_CAM, OWN, every_map
 from attention.explain.gradcam import grad_cam
 from attention.explain.objects import localisation
 from attention.explain.removal import Curve, areas, faithfulness, impute
 from attention.explain.sanity import mean_interval, randomised, rank_correlation
 
 __all__ = [
-    "Captured", "Curve", "Relevance", "areas", "behaviour", "capture", "centred_gaussian",
-    "every_map", "faithfulness", "grad_cam", "gradient_magnitude", "impute", "knocked_out",
-    "localisation", "mean_interval", "random_maps", "randomised", "rank_correlation", "relevance",
-    "relevances", "replaced", "rollout",
+    "BASELINE", "GRAD_CAM", "OWN", "Captured", "Curve", "Relevance", "areas", "behaviour",
+    "capture", "centred_gaussian", "corner_gaussian", "every_map", "faithfulness", "grad_cam",
+    "gradient_magnitude", "impute", "knocked_out", "localisation", "mean_interval",
+    "of_another_image", "random_maps", "randomised", "rank_correlation", "relevance", "relevances",
+    "replaced", "rollout", "smooth_noise",
 ]  # fmt: skip

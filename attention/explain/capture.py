@@ -2,11 +2,14 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_hook
 
-from attention.blocks.gate import POSITIONS, Map, wanting
-from attention.blocks.gates import Sum
+from attention.blocks import POSITIONS, Map, Score, Sum, wanting
 
 
 @dataclasses.dataclass
@@ -26,11 +29,11 @@ class Captured:
     size: tuple[int, int] | None = None
     window: int | None = None
 
-    def cat(self):
+    def cat(self) -> torch.Tensor:
         """All maps of this module along the first axis, on the CPU: one for each image."""
         return torch.cat(self.maps).cpu()
 
-    def over_image(self):
+    def over_image(self) -> torch.Tensor:
         """The maps of kind "positions" as pictures: (N, heads, Q, H, W), on the CPU.
 
         A window is laid where it lies around its query, with 0 elsewhere. Tokens in front of the
@@ -52,10 +55,10 @@ class Captured:
         return inside.flatten(2, 3)
 
 
-def rollout(layers):
+def rollout(layers: Sequence[torch.Tensor]) -> torch.Tensor:
     """Attention rollout: what the output of a stack of attention layers took from its input.
 
-    layers: the weights of each layer, first to last, (N, heads, T, T) each.
+    layers: the weights of each layer, first to last, (N, heads, T, T) each, rows adding up to 1.
     Returns (N, T, T): row i says how token i at the end is made of the tokens at the start; every
     row adds up to 1.
 
@@ -63,6 +66,7 @@ def rollout(layers):
     is ½ (weights + identity); layers are multiplied. Abnar & Zuidema, "Quantifying Attention Flow
     in Transformers", ACL 2020, section 3.
     """
+    layers = list(layers)
     if not layers or any(one.ndim != 4 or one.shape != layers[0].shape for one in layers):
         shapes = [tuple(one.shape) for one in layers]
         raise ValueError(f"layers must be weights (N, heads, T, T), all of one shape; got {shapes}")
@@ -71,6 +75,9 @@ def rollout(layers):
             "rollout needs the weights of self-attention, as many queries as positions; got "
             f"{tuple(layers[0].shape)}"
         )
+    if not all((weights >= 0).all() and ((weights.sum(-1) - 1).abs() < 0.05).all()
+               for weights in layers):  # fmt: skip
+        raise ValueError("layers must be weights: at least 0, each row adding up to 1")
     total = shortcut = torch.eye(layers[0].shape[2]).to(layers[0])
     for weights in layers:
         total = 0.5 * (weights.mean(1) + shortcut) @ total
@@ -78,7 +85,26 @@ def rollout(layers):
 
 
 @contextlib.contextmanager
-def capture(network, scores=False):
+def after(modules: Iterable[nn.Module], hook: Callable[[nn.Module, Any], Any]) -> Iterator[None]:
+    """For the `with` block, call hook(module, output) whenever one of these modules has run.
+
+    What the hook returns, if not None, goes on in place of the output. The hook is global and asks
+    who ran: a hook on a module would go along into every copy made of it, and stay there.
+    """
+    watched = set(modules)  # by identity
+
+    def called(module, inputs, output):
+        return hook(module, output) if module in watched else None
+
+    handle = register_module_forward_hook(called)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextlib.contextmanager
+def capture(network: nn.Module, scores: bool = False) -> Iterator[dict[str, Captured]]:
     """Collect the attention maps of the forward passes made in the `with` block.
 
         with attention.capture(network) as maps:
@@ -88,44 +114,40 @@ def capture(network, scores=False):
     network: any module that holds blocks of this package (not a compiled copy of one). Blocks that
         mix positions make their weights while they are captured, and never else; each map of kind
         "positions" is (queries × positions) large.
-    scores: collect also what goes into a gate that adds or multiplies scores (BAM's two branches):
-        logits, each under the path of its score.
+    scores: collect also what goes into the gates: logits, each under the path of its score. (BAM
+        has one gate, and two branches to look at.)
 
     Gives a dict {path of the module: `Captured`}. Maps are detached copies in float32; the output
-    of the network does not change, and the hooks are off again after the block, whatever happened.
+    of the network does not change, and nothing is left behind after the block, whatever happened.
+    A copy of the network made inside the block is not watched.
 
     Raises ValueError when the network holds no attention, RuntimeError at the end of the block when
     no map came (a network compiled in place never calls hooks that are added later).
     """
-    watched = {path: m for path, m in network.named_modules() if isinstance(m, Map)}
-    if scores:
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network must be a torch module, got {network!r}")
+    kinds = (Map, Score) if scores else Map
+    paths = {module: path for path, module in network.named_modules() if isinstance(module, kinds)}
+    if scores:  # until every score is a `Score`
         for path, module in network.named_modules():
             if isinstance(module, Sum):
-                watched |= {f"{path}.{name}": score for name, score in module.named_children()}
-    if not watched:
+                paths |= {score: f"{path}.{name}" for name, score in module.named_children()}
+    if not any(isinstance(module, Map) for module in paths):
         raise ValueError(
             f"{type(network).__name__} holds no attention: there are no maps to capture"
         )
     captured = {
         path: Captured(module.kind, window=getattr(module, "window", None))
-        for path, module in watched.items()
+        for module, path in paths.items()
     }
 
-    def keep(path):
-        def hook(module, inputs, output):
-            captured[path].maps.append(output.detach().float().clone())
-            if module.kind == POSITIONS:
-                captured[path].size = tuple(inputs[1])
+    def keep(module, output):
+        found = captured[paths[module]]
+        found.maps.append(output.detach().float().clone())
+        found.size = getattr(module, "size", None)
 
-        return hook
-
-    handles = [module.register_forward_hook(keep(path)) for path, module in watched.items()]
-    try:
-        with wanting(network):
-            yield captured
-    finally:
-        for handle in handles:
-            handle.remove()
+    with wanting(network), after(paths, keep):
+        yield captured
     if not any(one.maps for one in captured.values()):
         raise RuntimeError(
             "no map came: call the network inside the `with` block; one that was compiled never "

@@ -1,10 +1,15 @@
 """Checks that the measures share."""
 
+from typing import Any
+
 import torch
+from torch import nn
 
 
-def expect_eval(network):
-    """Raise a ValueError when a part of the network is in training mode."""
+def expect_eval(network: nn.Module) -> None:
+    """Raise an error unless `network` is a network, and no part of it is in training mode."""
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network must be a torch module, got {network!r}")
     if any(module.training for module in network.modules()):
         raise ValueError(
             "network must be in eval mode (call network.eval()): in training mode its answer "
@@ -12,13 +17,32 @@ def expect_eval(network):
         )
 
 
-def targets(target, logits):
+def expect_images(images: torch.Tensor) -> None:
+    """Raise a ValueError unless `images` are finite numbers (N, C, H, W), and at least one."""
+    if not isinstance(images, torch.Tensor) or images.ndim != 4 or not images.numel():
+        found = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
+        raise ValueError(f"images must be at least one, (N, 3, H, W), got {found}")
+    if not images.is_floating_point():
+        raise ValueError(f"images must be normalised (see `normalise`), got {images.dtype}")
+    if not images.isfinite().all():
+        raise ValueError("images must be finite, got values that are not")
+
+
+def targets(target: Any, logits: torch.Tensor) -> torch.Tensor:
     """(N,) classes: `target` for each image, or the network's own answers where it is None."""
+    if logits.ndim != 2:
+        raise ValueError(f"network must answer with logits (N, classes), got {tuple(logits.shape)}")
     count, classes = logits.shape
     if target is None:
         return logits.argmax(1)
-    chosen = torch.as_tensor(target, device=logits.device)
-    if chosen.is_floating_point() or chosen.shape not in ((), (count,)):
+    try:
+        chosen = torch.as_tensor(target, device=logits.device)
+        whole = not (
+            chosen.is_floating_point() or chosen.is_complex() or chosen.dtype is torch.bool
+        )
+    except (TypeError, ValueError, RuntimeError):
+        whole = False
+    if not whole or chosen.shape not in ((), (count,)):
         raise ValueError(
             f"target must be a class or one class for each of the {count} images, got {target!r}"
         )
@@ -27,9 +51,11 @@ def targets(target, logits):
     return chosen.expand(count).long()
 
 
-def expect_relevance(maps, images=None):
+def expect_relevance(maps: torch.Tensor, images: torch.Tensor | None = None) -> None:
     """Raise a ValueError unless `maps` are finite (N, H, W), of the size of the images if given."""
-    if maps.ndim != 3:
+    if not isinstance(maps, torch.Tensor):
+        raise ValueError(f"maps must be a tensor (N, H, W), got {type(maps).__name__}")
+    if maps.ndim != 3 or not maps.numel():
         raise ValueError(f"maps must be (N, H, W), got {tuple(maps.shape)}")
     if images is not None and maps.shape != (len(images), *images.shape[-2:]):
         wanted = (len(images), *images.shape[-2:])

@@ -1,13 +1,21 @@
 """Grad-CAM: where the evidence for a class lies in the maps of a convolutional layer."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attention.explain.checks import expect_eval, targets
+from attention.explain.checks import expect_eval, expect_images, targets
+from attention.networks import last_stage
 
 
-def grad_cam(network, images, target=None, layer=None):
+def grad_cam(
+    network: nn.Module,
+    images: torch.Tensor,
+    target: Any = None,
+    layer: nn.Module | str | None = None,
+) -> torch.Tensor:
     """Grad-CAM maps (N, H, W) in [0, 1], each divided by its own maximum, on the CPU.
 
     L = ReLU(Σ_c α_c A_c),  α_c = mean over positions of ∂y_target / ∂A_c
@@ -17,12 +25,13 @@ def grad_cam(network, images, target=None, layer=None):
 
     network: in eval mode. images: (N, 3, H, W), normalised, as the network takes them.
     target: a class, or one for each image (N,); None: the class that the network answers.
-    layer: a module of the network or its path; its output must be maps. None: the last stage of
-        this package's networks, layer4 or features of torchvision's.
+    layer: a module of the network or its path; its output must be maps. None: what gives the last
+        maps, where the network's anatomy is known (see `networks.last_stage`).
 
     The maps are enlarged to the images bilinearly. A map without any positive evidence is 0.
     """
     expect_eval(network)
+    expect_images(images)
     layer = _layer(network, layer)
     kept = []
 
@@ -42,7 +51,9 @@ def grad_cam(network, images, target=None, layer=None):
                     f"{type(layer).__name__} does not"
                 )
             scores = logits.gather(1, chosen[:, None])
-            [gradient] = torch.autograd.grad(scores.sum(), kept[0])
+            [gradient] = torch.autograd.grad(scores.sum(), kept[0], allow_unused=True)
+            if gradient is None:
+                raise ValueError("layer must have a part in the answer, which this one has not")
     finally:
         handle.remove()
     weights = gradient.mean((2, 3), keepdim=True)
@@ -64,19 +75,9 @@ def _layer(network, layer):
         return known[layer]
     if layer is not None:
         raise ValueError(f"layer must be a module, its path or None, got {layer!r}")
-    if (found := default_layer(network)) is None:
+    if (found := last_stage(network)) is None:
         raise ValueError(
             f"layer must be given for a {type(network).__name__}: it has no stages, layer4 or "
             "features (for a vision transformer, see attention.rollout)"
         )
     return found
-
-
-def default_layer(network):
-    """The last stage of this package's networks, layer4 or features of torchvision's, or None."""
-    if isinstance(getattr(network, "stages", None), nn.Sequential):
-        return network.stages[-1]
-    for name in ("layer4", "features"):
-        if isinstance(getattr(network, name, None), nn.Module):
-            return getattr(network, name)
-    return None

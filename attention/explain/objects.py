@@ -1,11 +1,12 @@
 """Localisation: does a map point at the object? For images whose masks are known."""
 
 import pandas as pd
+import torch
 
 from attention.explain.checks import expect_relevance
 
 
-def localisation(maps, masks):
+def localisation(maps: torch.Tensor, masks: torch.Tensor) -> pd.DataFrame:
     """One row an image, three measures of a map against the object's mask, each from 0 to 1.
 
     maps: (N, H, W), at least 0. masks: bool (N, H, W), True on the object.
@@ -20,10 +21,12 @@ def localisation(maps, masks):
     Pixels of equal value share what is between them: a constant map gets the area, not luck.
     """
     expect_relevance(maps)
-    if masks.shape != maps.shape or masks.dtype.is_floating_point:
+    if not isinstance(masks, torch.Tensor) or masks.shape != maps.shape or (
+        masks.dtype.is_floating_point or ((masks != 0) & (masks != 1)).any()
+    ):  # fmt: skip
+        found = f"{masks.dtype} {tuple(masks.shape)}" if isinstance(masks, torch.Tensor) else masks
         raise ValueError(
-            f"masks must be bool {tuple(maps.shape)}, as the maps are, got {masks.dtype} "
-            f"{tuple(masks.shape)}"
+            f"masks must be bool (or 0 and 1) {tuple(maps.shape)}, as the maps are, got {found}"
         )
     if (maps < 0).any():
         raise ValueError(f"maps must be at least 0, got {float(maps.min()):.3g}")

@@ -1,16 +1,18 @@
 """Sanity checks: do maps change with the network, and do they agree with each other?"""
 
 import copy
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import scipy.stats
 import torch
 from torch import nn
 
+from attention.checks import at_least
 from attention.explain.checks import expect_relevance
 
 
-def rank_correlation(first, second):
+def rank_correlation(first: torch.Tensor, second: torch.Tensor) -> np.ndarray:
     """Spearman's rank correlation of two maps, for each image: (N, H, W) twice → (N,).
 
     An image with a constant map has none: nan.
@@ -29,25 +31,32 @@ def rank_correlation(first, second):
         return (a * b).sum(1) / np.sqrt((a**2).sum(1) * (b**2).sum(1))
 
 
-def mean_interval(values, confidence=0.95, seed=0):
+def mean_interval(
+    values: Sequence[float], confidence: float = 0.95, seed: int = 0
+) -> tuple[float, float, float]:
     """(mean, low, high) of values over images, by the bootstrap; nan are left out.
 
-    The interval says what another sample of images would give, not another training.
+    The mean is taken of 2,000 samples drawn with replacement, and the interval holds the middle
+    `confidence` of them (Efron 1979; percentiles). It says what another sample of images would
+    give, not another training.
     """
     values = np.asarray(values, dtype=float)
+    if values.ndim != 1 or np.isinf(values).any():
+        raise ValueError(f"values must be a list of finite numbers (or nan), got {values!r}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be a share between 0 and 1, got {confidence!r}")
     values = values[~np.isnan(values)]
     if len(values) < 2:
         raise ValueError(f"values must hold at least 2 numbers, got {len(values)}")
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0]), float(values[0])
-    found = scipy.stats.bootstrap(
-        (values,), np.mean, confidence_level=confidence, method="percentile", n_resamples=2000,
-        rng=np.random.default_rng(seed),
-    ).confidence_interval  # fmt: skip
-    return float(values.mean()), float(found.low), float(found.high)
+    generator = np.random.default_rng(at_least(0, "seed", seed))
+    means = generator.choice(values, (2000, len(values))).mean(1)
+    low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    return float(values.mean()), float(low), float(high)
 
 
-def randomised(network, seed=0):
+def randomised(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Module]]:
     """Yield (path, network) while the layers lose what they learned, from the output to the input.
 
     Each layer with weights is set to fresh initial values, last first, and stays so: the cascading
@@ -56,6 +65,9 @@ def randomised(network, seed=0):
     shuffled instead; what is not trained (the whitening filters) stays. The network itself is left
     alone: what is yielded is one copy, changed in place.
     """
+    if not isinstance(network, nn.Module):
+        raise TypeError(f"network must be a torch module, got {network!r}")
+    at_least(0, "seed", seed)
     network = copy.deepcopy(network)
     layers = [
         (path, module) for path, module in network.named_modules()
