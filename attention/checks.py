@@ -49,7 +49,7 @@ def divides(argument: str, value: Any, whole: int) -> int:
     """A whole number ≥ 1 that divides `whole`."""
     number = at_least_one(argument, value)
     if whole % number:
-        raise ValueError(f"{argument} must divide {whole} features into equal parts, got {value!r}")
+        raise ValueError(f"{argument} must divide {whole} into equal parts, got {value!r}")
     return number
 
 
@@ -110,6 +110,12 @@ def expect_maps(x: torch.Tensor, channels: int) -> None:
         raise ValueError(f"expected feature maps (N, {channels}, H, W), got {tuple(x.shape)}")
     if not x.is_floating_point():
         raise ValueError(f"expected feature maps of floating-point numbers, got {x.dtype}")
+
+
+def expect_rows(argument: str, x: torch.Tensor, features: int) -> None:
+    """Raise a ValueError unless `x` is (N, rows, features), a row a query or a position."""
+    if x.ndim != 3 or x.shape[2] != features or x.shape[1] == 0:
+        raise ValueError(f"{argument} must be (N, rows, {features}), got {tuple(x.shape)}")
 
 
 def expect_batch(x: torch.Tensor) -> None:

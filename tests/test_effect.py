@@ -8,9 +8,8 @@ import torch
 from parity import hooks, randomise
 from torch import nn
 
-from attention.blocks import SE
+from attention.blocks import SE, NonLocal, SelfAttention
 from attention.blocks.gate import BOTH, CHANNEL, POSITIONS, SPATIAL, Gate
-from attention.blocks.mixing import NonLocal, SelfAttention
 from attention.blocks.pooling import MultiHeadPool
 from attention.explain import Captured, behaviour, capture, knocked_out, replaced
 from attention.networks import fast_resnet, insert

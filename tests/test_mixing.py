@@ -14,7 +14,7 @@ from timm.layers.non_local_attn import NonLocalAttn
 from torch import nn
 from torch.nn import functional as F
 
-from attention.blocks.mixing import GlobalContext, NonLocal, SelfAttention, relu_sum
+from attention.blocks import GlobalContext, NonLocal, SelfAttention
 from attention.explain import capture
 
 ways = pytest.mark.parametrize("way", [contextlib.nullcontext, capture], ids=["fused", "captured"])
@@ -235,48 +235,6 @@ def test_parameter_count_of_non_local_for_64_channels(mode, count):
     halves = 1 if mode == "gaussian" else 3
     assert count == halves * (32 * 64 + 32) + 64 * 32 + 64 + 128
     assert sum(p.numel() for p in NonLocal(64, mode).parameters()) == count
-
-
-# ----------------------------------------------------------------- Σ ReLU(a + b) v, pair by pair
-
-
-def relu_sum_by_pairs(first, second, values):
-    return F.relu(first + second.mT) @ values
-
-
-@pytest.mark.parametrize(
-    "case, first, second",
-    [
-        ("some above, some below", [[-1.0, 0.5, 2.0]], [[0.3, -0.7, 1.1, -2.5]]),
-        ("all below", [[-9.0, -8.0, -7.0]], [[0.3, -0.7, 1.1, -2.5]]),
-        ("all above", [[9.0, 8.0, 7.0]], [[0.3, -0.7, 1.1, -2.5]]),
-        ("equal keys", [[-1.0, 0.5, 0.5]], [[0.7, 0.7, -0.2, 0.7]]),
-        ("on the bend", [[-1.0, 0.5, 1.0]], [[1.0, -0.5, 1.0, -1.0]]),
-        ("all on the bend", [[0.0, 0.0, 0.0]], [[0.0, 0.0, 0.0, 0.0]]),
-        ("one key", [[-1.0, 0.5, 2.0]], [[0.5]]),
-        ("a batch", [[-1.0, 0.5], [3.0, -0.2]], [[0.3, -0.7], [0.1, 0.9]]),
-    ],
-)
-def test_relu_sum_and_its_gradients_equal_those_of_the_pairs(case, first, second):
-    first, second = (
-        torch.tensor(t, dtype=torch.float64)[..., None].requires_grad_() for t in (first, second)
-    )
-    inputs = [first, second, leaf(*second.shape[:2], 5)]
-    output, expected = relu_sum(*inputs), relu_sum_by_pairs(*inputs)
-    torch.testing.assert_close(output, expected, **EXACT)
-    for mine, other in zip(gradients(output, inputs), gradients(expected, inputs), strict=True):
-        torch.testing.assert_close(mine, other, **EXACT)
-
-
-def test_relu_sum_gradients_equal_finite_differences():
-    assert torch.autograd.gradcheck(relu_sum, (leaf(2, 3, 1), leaf(2, 4, 1), leaf(2, 4, 2)))
-
-
-def test_relu_sum_of_many_keys_stays_precise_in_float32():
-    inputs = [torch.randn(2, 1024, width) for width in (1, 1, 8)]
-    exact = relu_sum_by_pairs(*(one.double() for one in inputs))
-    error = (relu_sum(*inputs) - exact).abs().max() / exact.abs().max()
-    assert error < 1e-5
 
 
 # ------------------------------------------------------------------------------ global context

@@ -8,14 +8,14 @@ from timm.layers.attention_pool import AttentionPoolLatent
 from torch import nn
 from torchvision.ops import SqueezeExcitation
 
-from attention.blocks import register
-from attention.blocks.pooling import (
+from attention.blocks import (
     POOLINGS,
     AdditivePool,
     DotProductPool,
     FeatureGate,
     MultiHeadPool,
-)
+    register,
+)  # fmt: skip
 from attention.cost import parameters
 from attention.explain import capture
 from attention.networks import fast_resnet, insert, report, resnet, vit

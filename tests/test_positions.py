@@ -11,9 +11,20 @@ from parity import EXACT, assert_equal_to, leaf, randomise
 from timm.layers.cbam import SpatialAttn
 from torch import nn
 
-from attention.blocks import SSE, DotProductGate, EncodingGate, SpatialGate
-from attention.blocks.gate import CHANNEL, SPATIAL, Weights
-from attention.blocks.positions import Additive, MultiHead, as_maps, attend, tokens
+from attention.blocks import (
+    CHANNEL,
+    SPATIAL,
+    SSE,
+    Additive,
+    DotProductGate,
+    EncodingGate,
+    MultiHead,
+    SpatialGate,
+    Weights,
+    as_maps,
+    attend,
+    tokens,
+)  # fmt: skip
 from attention.explain import capture
 
 # The fused kernel, and the weights made for somebody who looks: both must be right.

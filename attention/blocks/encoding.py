@@ -3,8 +3,8 @@
 import torch
 from torch import nn
 
+from attention.blocks.dot_product import tokens
 from attention.blocks.gate import CHANNEL, CODEWORDS, Map
-from attention.blocks.positions import tokens
 from attention.checks import at_least_one, expect_batch, expect_maps
 
 

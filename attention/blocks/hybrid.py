@@ -6,6 +6,7 @@ score, what mixes positions first: `SPACE` names the choices, `Hybrid` puts them
 
 from torch import nn
 
+from attention.blocks.dot_product import DotProductScore
 from attention.blocks.encoding import ContextEncoding
 from attention.blocks.gates import (
     ChannelConv,
@@ -17,9 +18,9 @@ from attention.blocks.gates import (
     SpatialConv,
     Sum,
 )
-from attention.blocks.mixing import GlobalContext, NonLocal
+from attention.blocks.global_context import GlobalContext
+from attention.blocks.non_local import NonLocal
 from attention.blocks.pooling import AdditivePool, DotProductPool
-from attention.blocks.positions import PositionDotProduct
 from attention.checks import one_of
 
 SPACE = {
@@ -34,7 +35,7 @@ SPACE = {
         "conv": SpatialConv,  # CBAM
         "position": PositionConv,  # sSE
         "dilated": DilatedConvs,  # BAM
-        "dot product": PositionDotProduct,  # qkv
+        "dot product": DotProductScore,  # qkv
         None: None,
     },
     "combine": ("channel first", "spatial first", "parallel", "sum", "product"),

@@ -21,7 +21,6 @@ from attention.blocks.gates import (
     SpatialConv,
     Sum,
 )
-from attention.blocks.positions import PositionDotProduct
 from attention.checks import at_least_one, one_of
 
 
@@ -129,19 +128,6 @@ class SpatialGate(Rescale):
 
     def __init__(self, channels, kernel_size=7, pools=("avg", "max")):
         super().__init__(SpatialConv(channels, kernel_size, pools))
-
-
-class DotProductGate(Rescale):
-    """A spatial gate from query, key and value maps: x · σ(softmax(q kᵀ/√d) v), one v a position.
-
-    Scaled dot-product attention (Vaswani et al., NeurIPS 2017, eq. 1) as the score of a gate, see
-    `positions.PositionDotProduct`.
-
-    Parameters, with d = C/r: 2·d·C + 2d + C + 1.
-    """
-
-    def __init__(self, channels, reduction=8):
-        super().__init__(PositionDotProduct(channels, reduction))
 
 
 class EncodingGate(Rescale):

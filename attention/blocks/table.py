@@ -7,16 +7,17 @@ from collections.abc import Callable
 
 from torch import nn
 
+from attention.blocks.dot_product import DotProductGate
+from attention.blocks.global_context import GlobalContext
 from attention.blocks.hybrid import Hybrid
 from attention.blocks.local import LocalAttention
-from attention.blocks.mixing import GlobalContext, NonLocal, SelfAttention
+from attention.blocks.non_local import NonLocal
 from attention.blocks.papers import (
     BAM,
     CBAM,
     ECA,
     SE,
     SSE,
-    DotProductGate,
     EncodingGate,
     SpatialGate,
 )
@@ -27,6 +28,7 @@ from attention.blocks.pooling import (
     FeatureGate,
     MultiHeadPool,
 )
+from attention.blocks.self_attention import SelfAttention
 from attention.checks import one_of
 
 FAMILIES = (

@@ -4,18 +4,39 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attention.blocks.positions import MultiHead, tokens
-from attention.checks import at_least_one, divides
+from attention.blocks import MultiHead, tokens
+from attention.checks import at_least, at_least_one, divides, expect_maps
+
+SIDE = 32  # of the images that the position embeddings are learned on
+
+
+class Patches(nn.Conv2d):
+    """The projection E of every patch of P×P pixels: (N, 3, H, W) → (N, features, H/P, W/P).
+
+    Dosovitskiy et al. 2021, eq. 1. Raises ValueError unless H and W are multiples of P.
+    """
+
+    def __init__(self, features: int, patch: int) -> None:
+        super().__init__(3, features, patch, stride=patch)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        (patch, _), (height, width) = self.kernel_size, x.shape[2:]
+        if height % patch or width % patch:
+            raise ValueError(
+                f"images must be cut into whole patches of {patch}×{patch} pixels, got "
+                f"{height}×{width}"
+            )
+        return super().forward(x)
 
 
 class EncoderLayer(nn.Module):
-    """z' = z + MultiHead(LN(z)),  z'' = z' + MLP(LN(z')): (N, T, D) → the same shape.
+    """z' = z + MultiHead(LN(z)),  z'' = z' + MLP(LN(z')): (N, T, features) → the same shape.
 
     Dosovitskiy et al. 2021, eq. 2 and 3: the norms come first, the MLP has one hidden layer with a
-    GELU.
+    GELU, `ratio` times as wide.
     """
 
-    def __init__(self, features, heads, ratio=2):
+    def __init__(self, features: int, heads: int, ratio: int = 2) -> None:
         super().__init__()
         self.norm1, self.norm2 = nn.LayerNorm(features), nn.LayerNorm(features)
         self.attention = MultiHead(features, heads)
@@ -23,7 +44,8 @@ class EncoderLayer(nn.Module):
             nn.Linear(features, ratio * features), nn.GELU(), nn.Linear(ratio * features, features)
         )
 
-    def forward(self, z, size):
+    def forward(self, z: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+        """size: (H, W) of the map whose positions are the last H·W tokens; see `Weights`."""
         normed = self.norm1(z)
         z = z + self.attention(normed, normed, size)
         return z + self.mlp(self.norm2(z))
@@ -32,7 +54,8 @@ class EncoderLayer(nn.Module):
 class VisionTransformer(nn.Module):
     """(N, 3, H, W) → logits (N, classes), through `stem`, tokens, `layers`, `classifier`.
 
-    z_0 = [class token; stem(x) as tokens] + positions,  logits = W LN(z_L)_class
+    z_0 = [class token; stem(x) as tokens] + positions,  z_l = layer_l(z_l−1),
+    logits = W LN(z_L)_class
 
     Dosovitskiy et al., "An Image is Worth 16x16 Words: Transformers for Image Recognition at
     Scale", ICLR 2021, eq. 1–4.
@@ -41,8 +64,17 @@ class VisionTransformer(nn.Module):
     embeddings are learned; for another size they are interpolated (section 3.2).
     """
 
-    def __init__(self, stem, features, depth, heads, grid, classes):
+    def __init__(
+        self,
+        stem: nn.Module,
+        features: int,
+        depth: int,
+        heads: int,
+        grid: tuple[int, int],
+        classes: int,
+    ) -> None:
         super().__init__()
+        at_least_one("depth", depth)
         self.stem = stem
         self.class_token = nn.Parameter(torch.zeros(1, 1, features))
         self.class_position = nn.Parameter(0.02 * torch.randn(1, 1, features))
@@ -51,36 +83,45 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm(features)
         self.classifier = nn.Linear(features, at_least_one("classes", classes))
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        expect_maps(x, 3)
         x = self.stem(x)
         size, positions = x.shape[2:], self.positions
         if size != positions.shape[2:]:
             positions = F.interpolate(positions, size=size, mode="bicubic", align_corners=False)
-        first = (self.class_token + self.class_position).expand(len(x), -1, -1).to(x.dtype)
-        z = torch.cat([first, tokens(x + positions.to(x.dtype))], 1)
+        first = (self.class_token + self.class_position).expand(x.shape[0], -1, -1)
+        z = torch.cat([first.to(x.dtype), tokens(x + positions.to(x.dtype))], 1)
         for layer in self.layers:
             z = layer(z, size)
         return self.classifier(self.norm(z[:, 0]))
 
 
-def vit(width=192, depth=6, heads=4, patch=4, classes=10):
+def vit(
+    width: int = 192, depth: int = 6, heads: int = 4, patch: int = 4, classes: int = 10
+) -> VisionTransformer:
     """ViT for images of 32×32: 64 patches of 4×4 pixels, each one token.
 
-    width: features of a token. Dosovitskiy et al. 2021, made small: as many layers and features as
-    50,000 images can train; the MLP is 2, not 4, times as wide.
+    width: features of a token. patch: pixels of a patch's side; it divides 32. Images of another
+    size must be whole patches too.
+
+    Dosovitskiy et al. 2021, made small: as many layers and features as 50,000 images can train; the
+    MLP is 2, not 4, times as wide.
     """
     divides("heads", heads, at_least_one("width", width))
-    stem = nn.Conv2d(3, width, at_least_one("patch", patch), stride=patch)
-    grid = (32 // patch, 32 // patch)
-    return VisionTransformer(stem, width, at_least_one("depth", depth), heads, grid, classes)
+    side = SIDE // divides("patch", patch, SIDE)
+    return VisionTransformer(Patches(width, patch), width, depth, heads, (side, side), classes)
 
 
-def convvit(width=192, depth=6, heads=4, classes=10):
+def convvit(
+    width: int = 192, depth: int = 6, heads: int = 4, classes: int = 10
+) -> VisionTransformer:
     """The same transformer on tokens from a convolutional stem: two 3×3 of stride 2, then 1×1.
+
+    Images of any size: a token for every 4×4 pixels, those at the border included.
 
     Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021, section 4.
     """
-    divides("heads", heads, at_least_one("width", width))
+    divides("heads", heads, at_least(4, "width", width))
     layers, inputs = [], 3
     for outputs in (width // 4, width // 2):
         layers += [
@@ -90,4 +131,4 @@ def convvit(width=192, depth=6, heads=4, classes=10):
         ]
         inputs = outputs
     stem = nn.Sequential(*layers, nn.Conv2d(inputs, width, 1))
-    return VisionTransformer(stem, width, at_least_one("depth", depth), heads, (8, 8), classes)
+    return VisionTransformer(stem, width, depth, heads, (SIDE // 4, SIDE // 4), classes)
