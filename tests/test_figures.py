@@ -11,7 +11,6 @@ import torch
 from matplotlib.patches import Rectangle
 
 from attention import figures
-from attention.cost import kept_for_backward, largest_tensor
 from attention.exercises import check
 
 
@@ -75,26 +74,6 @@ def test_a_figure_names_its_data_and_is_written_as_png_pdf_and_table(tmp_path, m
 def test_an_exercise_says_how_the_answer_is_and_stops_nothing(capsys, answer, says):
     check(answer, lambda n: n - 3 == 0, "Try three.")
     assert says in capsys.readouterr().out
-
-
-def test_what_is_kept_for_the_backward_pass_is_counted_once():
-    layer, x = torch.nn.Linear(5, 7), torch.randn(3, 5)
-    # the layer keeps x (for its weight's gradient), ReLU its own result
-    assert kept_for_backward(lambda: layer(x).relu()) == 4 * (3 * 5 + 3 * 7)
-    y = torch.randn(3, 5, requires_grad=True)
-    assert kept_for_backward(lambda: y.exp()) == 4 * 3 * 5
-    assert kept_for_backward(lambda: y * y) == 4 * 3 * 5
-    assert kept_for_backward(lambda: layer(y)) == 4 * (3 * 5 + 7 * 5)
-    with torch.no_grad():
-        assert kept_for_backward(lambda: y * y) == 0
-
-
-def test_the_largest_tensor_of_a_computation_leaves_views_out():
-    x = torch.ones(3, 4)
-    assert largest_tensor(lambda: x + 1) == 12
-    assert largest_tensor(lambda: (x.T @ x).sum()) == 16  # 4 × 4, though only one number is left
-    assert largest_tensor(lambda: x.expand(1000, 3, 4).unfold(1, 2, 1)) == 0
-    assert largest_tensor(lambda: x.max(1)) == 3
 
 
 def test_queries_are_drawn_on_a_fixed_logarithmic_scale_around_an_even_share():

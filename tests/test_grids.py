@@ -6,10 +6,9 @@ import json
 import pytest
 import torch
 
-from attention.blocks import BLOCKS
+from attention.blocks import BLOCKS, POOLINGS
 from attention.blocks.hybrid import SPACE, Hybrid
 from attention.data import Dataset, Split, held_out
-from attention.networks.insert import mechanisms
 from attention.results import trials
 from attention.settings import home
 from attention.study import grids
@@ -42,7 +41,7 @@ def test_one_seed_of_everything_comes_before_the_next(name, monkeypatch):
 def test_the_comparison_has_every_mechanism_and_wider_networks(monkeypatch):
     monkeypatch.setenv("ATTENTION_PROFILE", "quick")
     runs = grids.comparison(1)
-    assert {run.block for run in runs} == {None, *mechanisms()}
+    assert {run.block for run in runs} == {None, *BLOCKS, *POOLINGS}
     assert {run.network for run in runs} == {"fast", "vit", "convvit"}
     assert len({run.width for run in runs if run.block is None and run.network == "fast"}) == 3
     largest = max(sum(p.numel() for p in run.build(10).parameters()) for run in grids.wider())

@@ -29,6 +29,12 @@ class Whitening(nn.Conv2d):
         w_i = v_i / √(λ_i + ε), with the eigenvectors v and the eigenvalues λ of the second moments
         E[p pᵀ] of 2×2 patches p: the mean is not taken out, as in the author's code.
         """
+        if images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 2 or not len(images):
+            raise ValueError(
+                f"images must be (N, 3, H, W), at least 2×2 pixels, got {tuple(images.shape)}"
+            )
+        if not images.is_floating_point() or not images.isfinite().all():
+            raise ValueError(f"images must be normalised, finite numbers, got {images.dtype}")
         patches = images.unfold(2, 2, 1).unfold(3, 2, 1).permute(0, 2, 3, 1, 4, 5).reshape(-1, 12)
         moments = (patches.T @ patches / len(patches)).double()
         values, vectors = torch.linalg.eigh(moments)

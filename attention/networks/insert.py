@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 
 from torch import nn
 
-from attention.blocks import BLOCKS, POOLINGS, Block, known
-from attention.checks import one_of
+from attention.blocks import Block, known
+from attention.checks import between, one_of
 from attention.cost import parameters
 from attention.networks.anatomy import Branch, branches, pool_slot
 from attention.networks.anatomy import stages as stages_of
@@ -21,11 +21,6 @@ class Placement:
     path: str
     channels: int
     parameters: int
-
-
-def mechanisms():
-    """{name: class} of all that can be inserted by name."""
-    return BLOCKS | POOLINGS
 
 
 def insert(
@@ -119,14 +114,17 @@ def _places(
     if stages is None:
         stages = known[:-1] if at == "stage" and skip_last else known
     wanted = list(stages) if isinstance(stages, Iterable) else [stages]
-    if not wanted or any(not isinstance(number, int) or number not in known for number in wanted):
+    try:
+        chosen = sorted({between(1, len(all_stages), "stages", number) for number in wanted})
+    except ValueError:
+        chosen = []
+    if not chosen:
         raise ValueError(
             f"stages must be some of 1 to {len(all_stages)} for this network, got {stages!r}"
         )
-    chosen = [number - 1 for number in sorted(set(wanted))]
     if at == "stage":
-        return [ends[index] for index in chosen]
-    return [branch for index in chosen for branch in branches(all_stages[index])]
+        return [ends[number - 1] for number in chosen]
+    return [branch for number in chosen for branch in branches(all_stages[number - 1])]
 
 
 def _made(row: Block, place: Branch, options: dict) -> nn.Module:

@@ -36,7 +36,14 @@ class Residual(nn.Module):
         self.channels = channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.activation(self.shortcut(x) + self.attention(self.branch(x)))
+        branch = self.branch(x)
+        attended = self.attention(branch)
+        if attended.shape != branch.shape:  # the sum would broadcast, and nobody would notice
+            raise ValueError(
+                f"an attention block must keep the shape of the maps, {tuple(branch.shape)}; "
+                f"{type(self.attention).__name__} gave {tuple(attended.shape)}"
+            )
+        return self.activation(self.shortcut(x) + attended)
 
 
 class Network(nn.Module):
