@@ -6,7 +6,7 @@
     python -m attention.benchmark trainer       fit's loop beside its own step on one batch
     python -m attention.benchmark explain       every measure of a network's maps, 1,000 images
 
-The first two write what they find to data/benchmarks/, which the README's tables are made from.
+The first two write what they find to data/benchmarks/, which tables of costs are made from.
 
 Times of one machine vary with what else it does: what is compared is measured in turns, and each
 figure is a median over the turns.
@@ -16,130 +16,185 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable, Sequence
 
 import pandas as pd
 import torch
+from torch import nn
 from tqdm.auto import tqdm
 
 from attention import explain
+from attention.blocks import SPATIAL, Gate
+from attention.checks import at_least_one
 from attention.cost import flops, kept_for_backward, parameters
-from attention.data import Batches, load, normalise
-from attention.files import replacing
+from attention.data import Batches, Dataset, load, normalise
+from attention.files import write_record
 from attention.settings import home
 from attention.study import grids
-from attention.training import Run, comparison, machine
-from attention.training.trainer import Trainer, evaluate, predict
+from attention.training import Run, Trainer, comparison, evaluate, machine, predict
+
+COSTS = ("step_ms", "latency_ms", "memory_mib")
 
 
-def seconds(function, device):
-    """The time of one call, waiting for the GPU before and after."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+def seconds(function: Callable[[], object]) -> float:
+    """The time of one call, waiting for the GPU, if there is one, before and after."""
+    wait = torch.cuda.synchronize if torch.cuda.is_available() else lambda: None
+    wait()
     start = time.perf_counter()
     function()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait()
     return time.perf_counter() - start
 
 
-def in_turns(functions, rounds, device, progress=True):
+def in_turns(
+    functions: dict[str, Callable[[], object]], rounds: int, progress: bool = True
+) -> dict[str, list[float]]:
     """{name: seconds of each round}: in every round each function is called once.
 
     The first two rounds warm up (memory, kernel selection) and are not counted.
     """
+    at_least_one("rounds", rounds)
     times = {name: [] for name in functions}
     for number in tqdm(range(rounds + 2), desc="timing", unit="round", disable=not progress):
         for name, function in functions.items():
-            spent = seconds(function, device)
+            spent = seconds(function)
             if number >= 2:
                 times[name].append(spent)
     return times
 
 
-def costs(runs, size=(32, 32), classes=10, rounds=5, device=None, precision=None, progress=True):
+def costs(
+    runs: Sequence[Run], data: Dataset | None = None, rounds: int = 5, progress: bool = True
+) -> pd.DataFrame:
     """What networks cost, a frame with one row a run; the first run is the one compared with.
 
-    parameters; flops: of one image forward; step_ms: one training step (forward, backward,
-    update) on a batch that is already in memory; time: step_ms over the first run's, the median
-    of the ratios within a round.
+    data: says the size of the images and the classes; None: 32×32, ten. parameters; flops: of one
+    image forward; step_ms: one training step (forward, backward, update) on a batch that is already
+    in memory; time: step_ms over the first run's, the median of the ratios within a round.
     """
-    device = torch.device(device or machine.default_device())
-    precision = machine.precision(device, precision)
-    trainers = {run.name: Trainer(run, classes, 10**6, device, precision) for run in runs}
-    batch = runs[0].batch_size
-    images = torch.randn(batch, 3, *size, device=device).to(memory_format=torch.channels_last)
+    (size, classes), device = _like(data), torch.device(machine.default_device())
+    precision = machine.precision(device)
+    trainers = {run.name: Trainer(run, classes, 10**6, device, precision) for run in _runs(runs)}
+    batch = runs[0].resolved().batch_size
+    images = _images(batch, size, device)
     labels = torch.randint(classes, (batch,), device=device)
     steps = {
         name: lambda trainer=trainer: trainer.train_step(images, labels)
         for name, trainer in trainers.items()
     }
-    times = in_turns(steps, rounds, device, progress)
-    first = times[runs[0].name]
-    rows = {
-        name: {
-            "parameters": parameters(trainer.network),
-            "flops": flops(trainer.network, (1, 3, *size)),
-            "step_ms": 1000 * statistics.median(times[name]),
-            "time": statistics.median(t / f for t, f in zip(times[name], first, strict=True)),
-        }
-        for name, trainer in trainers.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index")
+    times = pd.DataFrame(in_turns(steps, rounds, progress))
+    networks = {name: trainer.network for name, trainer in trainers.items()}
+    return pd.DataFrame({
+        "parameters": {name: parameters(network) for name, network in networks.items()},
+        "flops": {name: flops(network, (1, 3, *size)) for name, network in networks.items()},
+        "step_ms": 1000 * times.median(),
+        "time": times.div(times[runs[0].name], axis=0).median(),
+    })  # fmt: skip
 
 
-def inference(runs, size=(32, 32), classes=10, rounds=5, device=None, progress=True):
+def inference(
+    runs: Sequence[Run], data: Dataset | None = None, rounds: int = 5, progress: bool = True
+) -> pd.DataFrame:
     """What an answer costs, and what training holds: a frame with one row a run.
 
-    latency_ms: from one image to its logits, in eval mode, float32, the median over the rounds of
-    the mean of 20 calls; memory_mib: what the forward pass of one batch in training mode keeps for
-    the backward pass, in float32.
+    data: as in `costs`. latency_ms: from one image to its logits, in eval mode, float32, the median
+    over the rounds of the mean of 20 calls; memory_mib: what the forward pass of one batch in
+    training mode keeps for the backward pass, in float32.
     """
-    device = torch.device(device or machine.default_device())
-    networks = {run.name: run.build(classes).to(device).eval() for run in runs}
-    image = torch.randn(1, 3, *size, device=device).to(memory_format=torch.channels_last)
+    (size, classes), device = _like(data), torch.device(machine.default_device())
+    networks = {run.name: run.build(classes).to(device).eval() for run in _runs(runs)}
+    image = _images(1, size, device)
 
     @torch.no_grad()
-    def answers(network):
+    def answers(network: nn.Module) -> None:
         for _ in range(20):
             network(image)
 
     functions = {name: lambda n=network: answers(n) for name, network in networks.items()}
-    times = in_turns(functions, rounds, device, progress)
-    few = torch.randn(16, 3, *size, device=device).to(memory_format=torch.channels_last)
+    times = in_turns(functions, rounds, progress)
     rows = {}
     for run in runs:
-        network = networks[run.name].train()
-        # what is kept grows in step with the images: two small batches give the large one
-        one, two = (kept_for_backward(lambda n=n, m=network: m(few[:n].clone())) for n in (8, 16))
-        rows[run.name] = {
-            "latency_ms": 1000 * statistics.median(times[run.name]) / 20,
-            "memory_mib": (one + (two - one) * (run.batch_size - 8) / 8) / 2**20,
-        }
+        kept = _kept(networks[run.name].train(), size, device, run.resolved().batch_size)
+        latency = statistics.median(times[run.name]) / 20
+        rows[run.name] = {"latency_ms": 1000 * latency, "memory_mib": kept / 2**20}
     return pd.DataFrame.from_dict(rows, orient="index")
 
 
-def trainer_overhead(data, rounds=5, steps=8, device=None, precision=None, progress=True):
+def _kept(network, size, device, batch):
+    """Bytes kept for the backward pass of a batch: two small ones tell, for they grow in step."""
+    few, more = (kept_for_backward(lambda n=n: network(_images(n, size, device))) for n in (8, 16))
+    return few + (more - few) * (batch - 8) / 8
+
+
+def _like(data):
+    return ((32, 32), 10) if data is None else (tuple(data.size), len(data.classes))
+
+
+def _images(number, size, device):
+    images = torch.randn(number, 3, *size, device=device)
+    return images.to(memory_format=torch.channels_last)
+
+
+def _runs(runs):
+    """The runs, if they are what can be measured side by side."""
+    if not (isinstance(runs, list | tuple) and runs and all(isinstance(r, Run) for r in runs)):
+        raise ValueError(f"runs must be a list of Run, at least one of them, got {runs!r}")
+    return runs
+
+
+def costs_of(
+    runs: Sequence[Run], data: Dataset, rounds: int = 2, progress: bool = True
+) -> tuple[pd.DataFrame, str]:
+    """What each network costs: a frame with `COSTS`, one row a run, and a sentence on its origin.
+
+    The committed measurement, data/benchmarks/mechanisms.json, if it has the first of `runs` on
+    images and classes like those of `data`, and as large; a network that it lacks, or has in
+    another size, is nan then, for times of two machines do not belong into one column. Else all
+    are measured here, by `costs` and `inference`.
+    """
+    size, classes = _like(data)
+    sizes = {run.name: parameters(run.build(classes)) for run in _runs(runs)}
+    path = home() / "data" / "benchmarks" / "mechanisms.json"
+    if path.exists() and size == (32, 32):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        rows = pd.DataFrame(record["rows"]).set_index("name")
+        same = [name for name, count in sizes.items() if rows.parameters.get(name) == count]
+        if runs[0].name in same and record["batch_size"] == runs[0].resolved().batch_size:
+            table = rows.reindex(columns=COSTS).loc[same].reindex(list(sizes))
+            return table, (
+                "measured by python -m attention.benchmark mechanisms on {hardware}, {threads} "
+                "threads, in {precision}".format(**record["machine"])
+            )
+    table = costs(runs, data, rounds, progress).join(inference(runs, data, rounds, progress))
+    device = machine.default_device()
+    return table[list(COSTS)], (
+        f"measured here, median of {rounds} rounds, on {machine.describe(device)['hardware']} in "
+        f"{machine.precision(device)}"
+    )
+
+
+def trainer_overhead(data: Dataset, rounds: int = 5, progress: bool = True) -> dict[str, float]:
     """Images per second of `fit`'s loop and of the bare step, on the default network.
 
     The loop makes its batches from the images; the bare step has one batch in memory.
     """
-    run = Run()
-    device = torch.device(device or machine.default_device())
-    precision = machine.precision(device, precision)
-    part = data.train.spread(min(len(data.train), steps * run.batch_size))
+    run = Run().resolved()
+    device = torch.device(machine.default_device())
+    precision = machine.precision(device)
+    part = data.train.spread(min(len(data.train), 8 * run.batch_size))
     batches = Batches(part, run.batch_size, run.seed, device, data.mean, data.std, crop=run.crop)
     trainer = Trainer(run, len(data.classes), 10**6, device, precision)
     images, labels = next(iter(batches.epoch(0)))
 
-    def loop():
+    def loop() -> None:
         with tqdm(total=len(batches), leave=False, disable=not progress) as bar:
             trainer.epoch(batches.epoch(len(trainer.history)), len(batches), bar)
 
-    def bare():
+    def bare() -> None:
         for _ in range(len(batches)):
             trainer.train_step(images, labels)
 
-    times = in_turns({"fit": loop, "bare step": bare}, rounds, device, progress)
+    times = in_turns({"fit": loop, "bare step": bare}, rounds, progress)
     rates = {
         "fit": len(part) / statistics.median(times["fit"]),
         "bare step": len(batches) * len(images) / statistics.median(times["bare step"]),
@@ -147,7 +202,7 @@ def trainer_overhead(data, rounds=5, steps=8, device=None, precision=None, progr
     return {**rates, "share": rates["fit"] / rates["bare step"]}
 
 
-def explanation(data, count=1000, progress=True):
+def explanation(data: Dataset, count: int = 1000, progress: bool = True) -> dict[str, float]:
     """Seconds for every measure of one network's maps, over `count` test images, by measure.
 
     The network is that of the comparison, with CBAM and weights as they are before training: the
@@ -155,84 +210,83 @@ def explanation(data, count=1000, progress=True):
     localisation, deletion, insertion and ROAD, the agreement of each map with Grad-CAM, and the
     accuracy without each of the network's gates. data: with masks.
     """
-    network = Run(block="cbam", **comparison()).build(len(data.classes)).eval()
-    network = network.to(machine.default_device())
-    test = data.test.spread(count)
-    images = normalise(test.images, data.mean, data.std).to(machine.default_device())
-    names = ("stages.2.1.attention.spatial.gate", "Grad-CAM", "gradient", "centre", "random")
-    spent, maps = {}, {}
+    if data.test.masks is None:
+        raise ValueError(f"data must have masks of its objects, {data.name} has none")
+    device = torch.device(machine.default_device())
+    network = Run(block="cbam", **comparison()).build(len(data.classes)).eval().to(device)
+    test = data.test.spread(at_least_one("count", count))
+    images = normalise(test.images, data.mean, data.std).to(device)
+    gates = [n for n, m in network.named_modules() if isinstance(m, Gate) and m.kind == SPATIAL]
+    names = (gates[-1], "Grad-CAM", "gradient", "centre", "random")
+    maps = {}
 
-    def make():
+    def make() -> None:
         every = explain.every_map(network, images)
         maps.update({name: every[name].maps for name in names})
 
-    def behave():
+    def behave() -> None:
         with explain.capture(network) as captured:
             predict(network, test, data)
         explain.behaviour(captured, test.labels)
 
-    def agree():
-        for one in maps.values():
-            explain.rank_correlation(one, maps["Grad-CAM"])
-
-    def locate():
-        for one in maps.values():
-            explain.localisation(one, test.masks)
-
     measures = {
-        "all maps": make, "localisation": locate, "agreement": agree, "behaviour": behave,
+        "all maps": make,
+        "localisation": lambda: [explain.localisation(maps[n], test.masks) for n in names],
+        "agreement": lambda: [explain.rank_correlation(maps[n], maps["Grad-CAM"]) for n in names],
+        "behaviour": behave,
         "knocked out": lambda: explain.knocked_out(
             network, images, lambda changed: evaluate(changed, test, data)[1]
         ),
-    }  # fmt: skip
-    for name in names:
-        measures[f"removal, {name}"] = lambda name=name: explain.areas(
-            network, images, {name: maps[name]}
-        )
-    for name, function in tqdm(measures.items(), unit="measure", disable=not progress):
-        spent[name] = seconds(function, images.device)
-    return spent
+    } | {
+        f"removal, {name}": lambda n=name: explain.areas(network, images, {n: maps[n]})
+        for name in names
+    }
+    bar = tqdm(measures.items(), unit="measure", disable=not progress)
+    return {name: seconds(function) for name, function in bar}
 
 
-def four_blocks():
+def four_blocks() -> list[Run]:
     """The plain network and the four blocks of notebooks 1 to 4, with their official variants."""
     official = {"variant": "official"}
     runs = [Run(), *(Run(block=name) for name in ("se", "eca", "cbam", "bam"))]
     return runs + [Run(block=name, options=official) for name in ("cbam", "bam")]
 
 
-def compared():
+def mechanisms() -> list[Run]:
     """All networks of the comparison, and local windows of their own size beside the small ones."""
-    return [*grids.comparison(1), Run(block="local", **comparison())]
+    return [*grids.everything(1), Run(block="local", **comparison())]
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m attention.benchmark", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("what", choices=("blocks", "mechanisms", "trainer", "explain"))
     parser.add_argument("--rounds", type=int, default=10)
-    arguments = parser.parse_args()
+    chosen = parser.parse_args(arguments)
+    if chosen.rounds < 1:
+        parser.error(f"--rounds must be a whole number of at least 1, got {chosen.rounds}")
     device = torch.device(machine.default_device())
     here = {**machine.describe(device), "precision": machine.precision(device)}
     print(here)
-    if arguments.what == "trainer":
-        for name, value in trainer_overhead(load(), arguments.rounds).items():
+    if chosen.what == "trainer":
+        for name, value in trainer_overhead(load(), chosen.rounds).items():
             print(f"{name:10} {value:10.3f}")
-    elif arguments.what == "explain":
+    elif chosen.what == "explain":
         machine.keep_memory()
         spent = explanation(load("shapes10"))
         for name, value in {**spent, "together": sum(spent.values())}.items():
             print(f"{name:50} {value:6.1f} s")
     else:
-        runs = four_blocks() if arguments.what == "blocks" else compared()
-        table = costs(runs, rounds=arguments.rounds).join(inference(runs, rounds=arguments.rounds))
+        runs = four_blocks() if chosen.what == "blocks" else mechanisms()
+        table = costs(runs, rounds=chosen.rounds).join(inference(runs, rounds=chosen.rounds))
         table = table.rename_axis("name").reset_index()
         print(table.round(3).to_string(index=False))
         record = {
-            "machine": here, "rounds": arguments.rounds, "batch_size": runs[0].batch_size,
+            "machine": here, "rounds": chosen.rounds, "batch_size": runs[0].resolved().batch_size,
             "rows": table.to_dict("records"),
         }  # fmt: skip
-        with replacing(home() / "data" / "benchmarks" / f"{arguments.what}.json") as path:
-            path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_record(home() / "data" / "benchmarks" / f"{chosen.what}.json", record)
 
 
 if __name__ == "__main__":

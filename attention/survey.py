@@ -67,7 +67,7 @@ def networks(what, seeds=None):
         found = grids.shapes(seeds)
     else:
         beside = {run.name for run in (*grids.wider(), grids.mechanism("hybrid"))}
-        runs = grids.comparison(seeds or grids.seeds())  # the same seeds of all
+        runs = grids.everything(seeds or grids.seeds())  # the same seeds of all
         found = [run for run in runs if run.name not in beside]
     if profile() == "smoke":
         return [run for run in found if run.block in ("spatial", "cbam", "nonlocal")]

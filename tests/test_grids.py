@@ -1,7 +1,7 @@
 """What a study trains: the lists of runs, their order, and what a choice may look at."""
 
-import dataclasses
-import json
+import itertools
+import re
 
 import pytest
 import torch
@@ -10,7 +10,6 @@ from attention.blocks import BLOCKS, POOLINGS
 from attention.blocks.hybrid import SPACE, Hybrid
 from attention.data import Dataset, Split, held_out
 from attention.results import trials
-from attention.settings import home
 from attention.study import grids
 
 
@@ -40,7 +39,7 @@ def test_one_seed_of_everything_comes_before_the_next(name, monkeypatch):
 
 def test_the_comparison_has_every_mechanism_and_wider_networks(monkeypatch):
     monkeypatch.setenv("ATTENTION_PROFILE", "quick")
-    runs = grids.comparison(1)
+    runs = grids.everything(1)
     assert {run.block for run in runs} == {None, *BLOCKS, *POOLINGS}
     assert {run.network for run in runs} == {"fast", "vit", "convvit"}
     assert len({run.width for run in runs if run.block is None and run.network == "fast"}) == 3
@@ -88,34 +87,63 @@ def test_candidates_are_drawn_from_the_space_and_each_is_another():
         assert sum(part is not None for part in parts) >= 2
 
 
-def test_only_the_best_of_a_search_are_trained_again():
-    data = held_out(pictures())
+def test_there_are_no_more_candidates_than_the_space_holds():
+    with pytest.raises(
+        ValueError, match="number must be at most (.*), all .* got 1000000"
+    ) as error:
+        grids.candidates(10**6)
+    most = int(re.search(r"at most (\d+)", str(error.value))[1])
+    blocks = {  # counted by hand: what every part may be, and where it stands
+        (channel, spatial, combine, pool, mixing, residual, at)
+        for channel, spatial, combine, pool, mixing, residual in itertools.product(*SPACE.values())
+        for at in ("residual", "stage")
+        if (channel or spatial) and (channel or not pool)
+        and len([part for part in (channel, spatial, mixing) if part]) > 1
+        and (channel and spatial or combine == "channel first")
+    }  # fmt: skip
+    assert most == len(blocks) and len(grids.candidates(most)) == most
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: grids.everything(0), "count must be .* at least 1, got 0"),
+        (lambda: grids.shapes(1.5), "count must be .* got 1.5"),
+        (lambda: grids.ablations("2"), "count must be .* got '2'"),
+        (lambda: grids.search(-1), "count must be .* got -1"),
+        (lambda: grids.candidates(0), "number must be .* at least 1, got 0"),
+        (lambda: grids.candidates(True), "number must be .* got True"),
+        (lambda: grids.mechanism("sew"), "block must be one of .* got 'sew'"),
+        (lambda: grids.mechanism("se", -1), "seed must be .* got -1"),
+        (lambda: grids.ablation("SE", "16"), "question must be one of SE: reduction, .* got 'SE'"),
+        (lambda: grids.ablation("SE: reduction", "3"), "choice must be one of 16, 4.* got '3'"),
+    ],
+)
+def test_a_wrong_argument_is_named(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_only_the_best_of_a_search_are_trained_again(monkeypatch):
+    data, records = held_out(pictures()), {}
+    monkeypatch.setattr(grids, "finished", lambda run, data: records.get(run))
     runs = grids.search(3, data)
     first = [run for run in runs if run.block == "hybrid"]
     assert len(first) == len(grids.candidates()) and {run.seed for run in runs} == {100}
-    folder = home() / "data" / "runs" / data.name
-    folder.mkdir(parents=True)
     for place, run in enumerate(first):
-        record = {
-            "name": run.name, "run": dataclasses.asdict(run), "dataset": {}, "cost": {},
-            "machine": {}, "result": {"test_accuracy": 50 + (2 * place) % 5},
-        }  # fmt: skip
-        (folder / f"{run.key(data)}.json").write_text(json.dumps(record))
-        if place < len(first) - 1:
-            assert {run.seed for run in grids.search(3, data)} == {100}
+        assert {run.seed for run in grids.search(3, data)} == {100}
+        records[run] = {"result": {"test_accuracy": 50 + (2 * place) % 5}}
     again = [run for run in grids.search(3, data) if run.seed == 101 and run.block == "hybrid"]
     best = sorted(first, key=lambda run: -(50 + (2 * first.index(run)) % 5))[: grids.FINALISTS]
     assert [run.options for run in again] == [run.options for run in best]
     parents = [run.block for run in grids.search(3, data) if run.seed == 102]
-    (folder / f"{first[0].key(data)}.json").write_text("half a rec")  # has to be trained again
-    assert {run.seed for run in grids.search(3, data)} == {100}
     assert parents[:3] == [None, *grids.PARENTS[:2]]
 
 
 def test_the_number_of_seeds_follows_the_profile(monkeypatch):
     for profile, count in grids.SEEDS.items():
         monkeypatch.setenv("ATTENTION_PROFILE", profile)
-        runs = grids.comparison()
+        runs = grids.everything()
         assert {run.seed for run in runs if run.block == "cbam"} == set(range(count))
         contest = {run.block for run in runs if run.seed >= count}
         assert contest == ({None, "hybrid", "se", "sse"} if profile == "quick" else set())
@@ -126,5 +154,5 @@ def test_the_contest_is_that_of_the_hybrid_and_its_parents(monkeypatch):
     parents = trials.parents(grids.mechanism("hybrid"))
     assert set(grids.CONTEST) == {None, "hybrid", *parents}
     for name in grids.CONTEST:
-        seeds = [run.seed for run in grids.comparison() if run.block == name and run.width == 16]
+        seeds = [run.seed for run in grids.everything() if run.block == name and run.width == 16]
         assert seeds == list(range(5)), name

@@ -1,15 +1,10 @@
 """The study: each run once, in order, whatever is killed, shared, corrupt or out of time."""
 
+import importlib
 import json
 import multiprocessing
 import os
-import signal
-import subprocess
-import sys
-import threading
 import time
-import zipfile
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -18,11 +13,11 @@ from parity import fixed, killed
 
 from attention import data
 from attention.results import tables as records
-from attention.study import archive
-from attention.study import work as study
+from attention.study import __main__ as command
 from attention.study.grids import Grid
 from attention.training import Files, Run
 
+study = importlib.import_module("attention.study.work")  # the face has the function of that name
 pytestmark = pytest.mark.usefixtures("own_home")
 TINY = {
     "network": "fast", "width": 4, "batch_size": 40, "epochs": 2, "train_images": 80,
@@ -90,7 +85,7 @@ def child_work(home, images, barrier=None):
     log_what_is_trained(setattr, home / "log")
     if barrier:
         barrier.wait()
-    work(runs(), images, wait=True)
+    work(runs(), images)
 
 
 def start(target, *arguments):
@@ -156,57 +151,19 @@ def hold_the_second_run(home, images, taken):
     work(runs()[1:2], images)
 
 
-def test_a_run_that_another_process_holds_is_left_and_taken_over_when_it_is_killed(
-    images, own_home, undisturbed, monkeypatch, capsys
+def test_a_run_that_another_process_holds_is_left_to_it_and_trained_once_that_is_killed(
+    images, own_home, undisturbed, capsys
 ):
     taken = CONTEXT.Event()
     child = start(hold_the_second_run, own_home, images, taken)
     assert taken.wait(timeout=60)
     found = work(runs(), images)
     assert_undisturbed(found, undisturbed[:1] + undisturbed[2:])
-    assert "training them: fast-4 + se, seed 0\n" in capsys.readouterr().out
-
-    monkeypatch.setattr(study, "POLL", 0.05)
-    threading.Timer(0.3, os.kill, (child.pid, signal.SIGKILL)).start()
-    found = work(runs(), images, wait=True)
-    assert_undisturbed(found, undisturbed)
-    child.join()
-
-
-def torchrun_main():
-    """What each rank does: the command line, on grids and images that are small."""
-    study.load = small_images
-    study.GRIDS.clear()
-    study.GRIDS["tiny"] = Grid(lambda count, data: runs(count), lambda data: data)
-    here = Path(os.environ["ATTENTION_HOME"])
-    log_what_is_trained(setattr, here / "log")
-    # both begin together: runs as small as these are over before a slow start is
-    (here / f"rank{os.environ['RANK']}").touch()
-    while len(list(here.glob("rank?"))) < 2:
-        time.sleep(0.02)
-    study.main()
-
-
-def test_torchrun_spreads_the_runs_over_its_ranks_without_jupyter(images, own_home, undisturbed):
-    script = own_home / "script.py"
-    absent = ("IPython", "ipywidgets", "ipykernel", "notebook", "jupyter_client")
-    script.write_text(
-        f"import sys\nsys.modules.update(dict.fromkeys({absent}))\n"
-        "import test_study\ntest_study.torchrun_main()\n"
+    assert (
+        "fast-4 + se, seed 0 is left to the process that is training it" in capsys.readouterr().out
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-    here = Path(__file__).resolve().parent
-    path = os.pathsep.join([str(here), str(here.parent)])
-    done = subprocess.run(
-        [*command, "2", script, "tiny", "--seeds", "2"],
-        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
-        capture_output=True, text=True, timeout=900,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("4 of 4 runs have a record") == 1
-    processes, begun = trained(own_home / "log")
-    assert sorted(begun) == sorted(ALL)
-    assert len(processes) == 2
+    child.kill()
+    child.join()
     assert_undisturbed(work(runs(), images), undisturbed)
 
 
@@ -253,7 +210,7 @@ def test_a_run_that_diverges_is_named_and_the_others_go_on(images, monkeypatch, 
         return fit(run, *arguments, **options)
 
     monkeypatch.setattr(study, "fit", diverges)
-    found = work(runs(), images, wait=True)
+    found = work(runs(), images)
     assert [(r["run"]["block"], r["run"]["seed"]) for r in found] == [
         (None, 0),
         (None, 1),
@@ -262,15 +219,35 @@ def test_a_run_that_diverges_is_named_and_the_others_go_on(images, monkeypatch, 
     assert "fast-4 + se, seed 0 is left out: the loss is nan" in capsys.readouterr().out
 
 
+def test_a_full_disk_ends_the_study(images, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(study, "fit", full)
+    with pytest.raises(OSError, match="No space left"):
+        work(runs(), images)
+
+
 @pytest.mark.parametrize(
-    ("argument", "value"), [("minutes", 0), ("minutes", -3), ("runs", Run(**TINY)), ("runs", [3])]
+    ("argument", "value"),
+    [
+        ("minutes", -3),
+        ("minutes", float("nan")),
+        ("minutes", float("inf")),
+        ("minutes", "ten"),
+        ("minutes", True),
+        ("runs", Run(**TINY)),
+        ("runs", [3]),
+        ("runs", None),
+        ("runs", "se"),
+        ("data", "shapes10"),
+        ("data", []),
+    ],
 )
-def test_a_wrong_argument_is_named(argument, value, images):
+def test_a_wrong_argument_is_named_before_anything_is_trained(argument, value, images, monkeypatch):
+    monkeypatch.setattr(study, "fit", lambda *a, **k: pytest.fail("trained"))
     with pytest.raises(ValueError, match=f"{argument} must be .* got "):
-        work(
-            **{"these": runs(), "images": images}
-            | {"these" if argument == "runs" else argument: value}
-        )
+        study.work(**{"runs": runs(), "data": images, "progress": False} | {argument: value})
 
 
 # Times and the budget
@@ -286,7 +263,7 @@ def planted(images, undisturbed, monkeypatch):
     def plant(run, images, device, progress):
         record = json.loads(json.dumps(undisturbed[0]))
         record["name"] = run.name
-        record["run"] |= {"block": run.block, "seed": run.seed}
+        record |= {"run": run.resolved().plain(), "block": block_of(run)}
         record["cost"] |= {"seconds": SECONDS[run.block] - 5, "test_seconds": 5}
         path = Files(run, images).record
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -334,9 +311,7 @@ def test_estimates_are_of_the_likest_runs_and_scale_with_images_and_epochs(image
     assert times.estimate(unknown, images) == pytest.approx((60 + 600) / 2)
     longer = Run(**TINY | {"epochs": 6, "train_images": 120})
     assert times.estimate(longer, images) == pytest.approx(60 * 3 * 1.5)
-    jobs = [SimpleNamespace(run=run, data=images) for run in (plain, known)]
-    assert times.left(jobs, 1) == "about 11:00 left"
-    assert times.left(jobs, 2) == "about 05:30 left"
+    assert times.left([plain, known], images) == "about 11:00 left"
 
 
 def test_records_of_other_hardware_say_nothing_about_the_time(images, planted, own_home):
@@ -348,23 +323,48 @@ def test_records_of_other_hardware_say_nothing_about_the_time(images, planted, o
         assert study.Times("cpu").estimate(planned((None, 1))[0], images) is None
 
 
+@pytest.mark.parametrize("missing", [("machine", "threads"), ("cost", "seconds"), ("run", "width")])
+def test_a_foreign_record_does_not_stop_the_study(missing, images, planted, own_home):
+    work(planned((None, 0)), images)
+    [path] = own_home.glob("data/runs/**/*.json")
+    record = json.loads(path.read_text())
+    del record[missing[0]][missing[1]]
+    path.with_name("foreign.json").write_text(json.dumps(record))
+    assert study.Times("cpu").estimate(planned((None, 1))[0], images) == pytest.approx(60)
+    assert len(work(planned((None, 0), ("se", 0)), images)) == 2
+
+
+def test_one_budget_for_several_calls_runs_out(images, planted):
+    work(planned((None, 0), ("eca", 0)), images)
+    planted.order.clear()
+    budget = study.Budget(2.5)
+    work(planned((None, 1)), images, minutes=budget.left())
+    assert budget.left() == pytest.approx(1.5)
+    work(planned((None, 2), ("eca", 1)), images, minutes=budget.left())
+    assert planted.order == [(None, 1), (None, 2)] and budget.left() == pytest.approx(0.5)
+    planted.now += 60
+    assert budget.left() == 0
+    work(planned(("bam", 0)), images, minutes=budget.left())  # nor one of which nothing is known
+    assert len(planted.order) == 2
+    assert study.Budget(None).left() is None
+
+
 def test_the_bar_tells_how_many_are_finished_and_the_time_left(images, planted, capsys):
     work(planned((None, 0), ("se", 0)), images)
     study.work(planned((None, 0), ("se", 0), (None, 1), ("se", 1)), images, device="cpu")
     shown = capsys.readouterr().err
     assert "2/4 runs" in shown and "about 11:00 left" in shown
     assert "3/4 runs" in shown and "about 10:00 left" in shown
-    assert "4/4 runs" in shown and "about 00:00 left" in shown
+    assert "4/4 runs" in shown
 
 
 # The command line
 
 
-def test_the_command_line_works_on_grids_until_they_have_stopped_growing(
-    images, planted, monkeypatch, capsys
-):
+@pytest.fixture
+def small_grids(images, planted, monkeypatch):
     def growing(count, data):
-        first = planned(*((None, seed) for seed in range(count)))
+        first = planned(*((None, seed) for seed in range(count or 1)))
         grown = all(Files(run, data).record.exists() for run in first)
         return first + planned(("eca", 9)) if grown else first
 
@@ -372,77 +372,40 @@ def test_the_command_line_works_on_grids_until_they_have_stopped_growing(
         "growing": Grid(growing, lambda data: data),
         "other": Grid(lambda count, data: planned(("se", 4)), lambda data: data),
     }
-    monkeypatch.setattr(study, "GRIDS", grids)
-    monkeypatch.setattr(study, "load", lambda: images)
-    with pytest.raises(SystemExit):
-        study.main(["growing", "nonsense"])
-    assert "GRID must be one of growing, other; got 'nonsense'" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="--seeds must be .* got 0"):
-        study.main(["--seeds", "0"])
-    assert not planted.order
-    study.main(["growing", "--seeds", "2", "--minutes", "2.5"])
-    assert planted.order == [(None, 0), (None, 1)]
-    study.main(["--seeds", "2"])
-    assert planted.order[2:] == [("eca", 9), ("se", 4)]
-    assert capsys.readouterr().out.endswith("4 of 4 runs have a record\n")
+    monkeypatch.setattr(command, "GRIDS", grids)
+    monkeypatch.setattr(command, "load", lambda: images)
 
 
-# Records as one file
-
-
-def test_packed_records_are_the_same_elsewhere_and_replace_nothing(
-    images, own_home, monkeypatch, capsys
+def test_the_command_line_works_on_grids_until_they_have_stopped_growing(
+    small_grids, planted, capsys
 ):
-    work(runs(seeds=1), images)
-    for folder in ("benchmarks", "explanations/shapes10"):
-        (own_home / "data" / folder).mkdir(parents=True)
-        (own_home / "data" / folder / "what.json").write_text('{"rows": []}')
-    before = {path.relative_to(own_home): path.read_bytes() for path in
-              own_home.glob("data/**/*.json")}  # fmt: skip
-    packed, there = str(own_home / "all.zip"), own_home / "there"
-    study.main(["--pack", packed])
-    assert "4 records in" in capsys.readouterr().out
-    monkeypatch.setenv("ATTENTION_HOME", str(there))
-    study.main(["--unpack", packed])
-    after = {path.relative_to(there): path.read_bytes() for path in there.glob("**/*.json")}
-    assert after == before and len(after) == 4
-    assert len(work(runs(seeds=1), images, minutes=1e-9)) == 2
-
-    changed = there / "data/benchmarks/what.json"
-    changed.write_text("{}")
-    outcomes = archive.unpack(packed)
-    assert [len(names) for names in outcomes.values()] == [0, 3, 1]
-    assert outcomes["differ from the one here, which was kept"] == ["benchmarks/what.json"]
-    assert changed.read_text() == "{}"
-
-
-def test_a_record_that_cannot_be_read_is_not_packed(own_home):
-    (own_home / "data/runs/x").mkdir(parents=True)
-    (own_home / "data/runs/x/broken.json").write_text("{")
-    with pytest.raises(ValueError, match="broken.json .* is not a record"):
-        archive.pack(own_home / "all.zip")
-    assert not (own_home / "all.zip").exists()
+    command.main(["growing", "--seeds", "2", "--minutes", "2.5"])
+    assert planted.order == [(None, 0), (None, 1)]
+    command.main(["--seeds", "2"])
+    assert planted.order[2:] == [("eca", 9), ("se", 4)]
+    assert capsys.readouterr().out.endswith(
+        "growing: 3 of 3 runs have a record\nother: 1 of 1 runs have a record\n"
+    )
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("arguments", "message"),
     [
-        "../evil.json", "/evil.json", "runs/../../evil.json", "runs//evil.json", "evil.json",
-        "weights/evil.json", "runs\\..\\..\\evil.json", "runs/C:/evil.json", "runs/x/evil.py",
-        "benchmarks/../runs/x/evil.json", "runs/x/evil.json",
+        ("growing nonsense", "GRID must be one of growing, other; got 'nonsense'"),
+        ("--seeds 0", "--seeds must be a whole number of at least 1, got 0"),
+        ("--seeds -1", "--seeds must be a whole number of at least 1, got -1"),
+        ("--seeds many", "--seeds: invalid int value: 'many'"),
+        ("--minutes nan", "--minutes must be a number above 0, got nan"),
+        ("--minutes inf", "--minutes must be a number above 0, got inf"),
+        ("--minutes -1", "--minutes must be a number above 0, got -1"),
+        ("--minutes 0", "--minutes must be a number above 0, got 0"),
+        ("--minutes soon", "--minutes: invalid float value: 'soon'"),
     ],
-)  # fmt: skip
-def test_a_hostile_archive_writes_nothing(name, own_home):
-    with zipfile.ZipFile(own_home / "evil.zip", "w") as packed:
-        packed.writestr("benchmarks/good.json", "{}")
-        packed.writestr(name, "{}")
-    before = sorted(own_home.parent.rglob("*"))
-    with pytest.raises(ValueError, match="evil.* in .*evil.zip is not "):
-        archive.unpack(own_home / "evil.zip")
-    assert sorted(own_home.parent.rglob("*")) == before
-
-
-def test_a_file_that_is_no_archive_is_named(own_home):
-    (own_home / "x.zip").write_text("nothing")
-    with pytest.raises(ValueError, match="x.zip is not a zip file"):
-        archive.unpack(own_home / "x.zip")
+)
+def test_what_the_command_line_does_not_understand_is_named(
+    arguments, message, small_grids, planted, capsys
+):
+    with pytest.raises(SystemExit, match="2"):
+        command.main(arguments.split())
+    assert message in capsys.readouterr().err
+    assert not planted.order

@@ -1,24 +1,25 @@
 """What a study trains: lists of runs, all networks with one seed before any with the next.
 
-comparison   every mechanism, beside the plain network and wider ones; on the test images
+everything   every mechanism, beside the plain network and wider ones; on the test images
+shapes       every mechanism on Shapes-10, whose objects are known, for the measures of maps
 ablations    what inside a block matters; on images held out of the training images
 search       hybrids, and the blocks they are made of; on the same held-out images
-shapes       every mechanism on Shapes-10, whose objects are known, for the measures of maps
 
 Whatever is chosen by its accuracy is chosen on held-out images with seeds from 100 on. The test
 images and the seeds 0, 1, 2 … are for the comparison.
 """
 
 import dataclasses
+import itertools
 import random
 from collections.abc import Callable
 
 from attention.blocks import BLOCKS, POOLINGS, SPACE
-from attention.data import held_out, load
-from attention.results.tables import read_record
+from attention.checks import at_least_one, one_of
+from attention.data import Dataset, held_out, load
 from attention.settings import profile
-from attention.training import Files, Run
-from attention.training import comparison as setting
+from attention.study.work import finished
+from attention.training import Run, comparison
 
 SEEDS = {"smoke": 2, "quick": 3, "full": 5}
 FIRST_SEED_OF_CHOICE = 100
@@ -28,22 +29,22 @@ SMOKE = ("se", "spatial", "cbam", "hybrid", "nonlocal", "additive_pool")
 OPTIONS = {"local": {"kernel_size": 3}}
 
 
-def seeds():
-    """How many seeds a study has in this profile."""
-    return SEEDS[profile()]
+def seeds(count: int | None = None) -> int:
+    """How many seeds a study has: `count`, or as many as this profile sets."""
+    return SEEDS[profile()] if count is None else at_least_one("count", count)
 
 
-def names():
+def names() -> tuple[str, ...]:
     """The blocks and poolings that a study trains: all of them, in the smoke profile `SMOKE`."""
     return SMOKE if profile() == "smoke" else (*BLOCKS, *POOLINGS)
 
 
-def mechanism(name, seed=0, **changes):
+def mechanism(name: str | None, seed: int = 0, **changes) -> Run:
     """The run of a block or pooling, or of the plain network (None), as all are compared."""
-    return Run(block=name, options=OPTIONS.get(name, {}), seed=seed, **(setting() | changes))
+    return Run(block=name, options=OPTIONS.get(name, {}), seed=seed, **(comparison() | changes))
 
 
-def wider(seed=0):
+def wider(seed: int = 0) -> list[Run]:
     """Plain networks of more channels: what the parameters of a block buy without the block."""
     plain = mechanism(None, seed)
     width = plain.width or 64
@@ -55,57 +56,55 @@ CONTEST = (None, "hybrid", "se", "sse")
 MORE_SEEDS = {"smoke": 0, "quick": 2, "full": 0}
 
 
-def comparison(count=None, data=None):
+def everything(count: int | None = None, data: Dataset | None = None) -> list[Run]:
     """Plain, wider, every block and pooling, the transformers; seeds 0 … count − 1.
 
     count: None takes the profile's seeds, and then its `MORE_SEEDS` for the `CONTEST` alone: the
     hybrid, its parents, the plain network and the wider ones.
     """
-    number = seeds() if count is None else count
+    number = seeds(count)
     runs = []
     for seed in range(number):
         runs += [mechanism(None, seed), *wider(seed)]
         runs += [mechanism(name, seed) for name in names()]
-        runs += [Run(seed=seed, **setting(name)) for name in ("vit", "convvit")]
+        runs += [Run(seed=seed, **comparison(name)) for name in ("vit", "convvit")]
     for seed in range(number, number + (MORE_SEEDS[profile()] if count is None else 0)):
         runs += [*(mechanism(name, seed) for name in CONTEST), *wider(seed)]
     return runs
 
 
-def shapes(count=None, data=None):
+def shapes(count: int | None = None, data: Dataset | None = None) -> list[Run]:
     """The comparison's mechanisms, trained long enough for the few images of Shapes-10.
 
     The transformers, which learn more slowly, are trained twice as long.
     """
     epochs = {"smoke": 1, "quick": 10, "full": 30}[profile()]
     runs = []
-    for seed in range(seeds() if count is None else count):
+    for seed in range(seeds(count)):
         chosen = [None, *(name for name in names() if name != "hybrid")]
         runs += [mechanism(name, seed, epochs=epochs) for name in chosen]
-        runs += [
-            Run(seed=seed, **(setting(name) | {"epochs": 2 * epochs}))
-            for name in ("vit", "convvit")
-        ]
+        longer = {"seed": seed, "epochs": 2 * epochs}
+        runs += [Run(**(comparison(name) | longer)) for name in ("vit", "convvit")]
     return runs
 
 
+# The options with which a hybrid is SE, and with which it is CBAM.
+AS_SE = {"channel": "mlp", "spatial": None, "combine": "channel first", "residual": False}
+AS_CBAM = {"channel": "mlp avg+max", "spatial": "conv", "combine": "channel first", "pool": None,
+           "residual": False}  # fmt: skip
+
+
+def _option(block, option, published, *others):
+    """A block as published, and with other values of one option."""
+    changed = {str(value): (block, {"options": {option: value}}) for value in others}
+    return {published: (block, {})} | changed
+
+
 # question → {setting: (block, the arguments of Run)}; the first of each is the paper's
-SE = {"channel": "mlp", "spatial": None, "combine": "channel first", "residual": False}
-CBAM = {"channel": "mlp avg+max", "spatial": "conv", "combine": "channel first", "pool": None,
-        "residual": False}  # fmt: skip
 ABLATIONS = {
-    "SE: reduction": {
-        "16": ("se", {}),
-        **{str(r): ("se", {"options": {"reduction": r}}) for r in (4, 8, 32)},
-    },
-    "ECA: kernel": {
-        "rule": ("eca", {}),
-        **{str(k): ("eca", {"options": {"kernel_size": k}}) for k in (1, 5, 7)},
-    },
-    "CBAM: kernel of the spatial gate": {
-        "7": ("cbam", {}),
-        **{str(k): ("cbam", {"options": {"kernel_size": k}}) for k in (3, 5)},
-    },
+    "SE: reduction": _option("se", "reduction", "16", 4, 8, 32),
+    "ECA: kernel": _option("eca", "kernel_size", "rule", 1, 5, 7),
+    "CBAM: kernel of the spatial gate": _option("cbam", "kernel_size", "7", 3, 5),
     "CBAM: pools": {
         "avg and max": ("cbam", {}),
         **{pool: ("cbam", {"options": {"pools": (pool,)}}) for pool in ("avg", "max")},
@@ -113,14 +112,11 @@ ABLATIONS = {
     "CBAM: order": {
         "channel first": ("cbam", {}),
         **{
-            order: ("hybrid", {"options": CBAM | {"combine": order}})
+            order: ("hybrid", {"options": AS_CBAM | {"combine": order}})
             for order in ("spatial first", "parallel", "sum", "product")
         },
     },
-    "BAM: dilation": {
-        "4": ("bam", {}),
-        **{str(d): ("bam", {"options": {"dilation": d}}) for d in (1, 2)},
-    },
+    "BAM: dilation": _option("bam", "dilation", "4", 1, 2),
     "BAM: how the branches combine": {
         "sum (paper)": ("bam", {}),
         "product (official)": ("bam", {"options": {"variant": "official"}}),
@@ -132,74 +128,85 @@ ABLATIONS = {
     },
     "SE: pooling before the channel score": {
         "average": ("se", {}),
-        "additive attention": ("hybrid", {"options": SE | {"pool": "additive"}}),
-        "dot-product attention": ("hybrid", {"options": SE | {"pool": "dot product"}}),
+        "additive attention": ("hybrid", {"options": AS_SE | {"pool": "additive"}}),
+        "dot-product attention": ("hybrid", {"options": AS_SE | {"pool": "dot product"}}),
     },
     "CBAM: attention inside": {
         "as published": ("cbam", {}),
         "dot product as the spatial gate": (
-            "hybrid", {"options": CBAM | {"spatial": "dot product"}}),
-        "codewords as the channel gate": ("hybrid", {"options": CBAM | {"channel": "encoding"}}),
+            "hybrid", {"options": AS_CBAM | {"spatial": "dot product"}}),
+        "codewords as the channel gate": ("hybrid", {"options": AS_CBAM | {"channel": "encoding"}}),
         "additive attention as the pool": (
-            "hybrid", {"options": CBAM | {"channel": "mlp", "pool": "additive"}}),
+            "hybrid", {"options": AS_CBAM | {"channel": "mlp", "pool": "additive"}}),
     },
 }  # fmt: skip
 
 
-def questions():
+def questions() -> list[str]:
     """The questions of `ABLATIONS` that a study asks; in the smoke profile the last two."""
     return list(ABLATIONS)[-2:] if profile() == "smoke" else list(ABLATIONS)
 
 
-def ablation(question, choice, seed=FIRST_SEED_OF_CHOICE):
+def ablation(question: str, choice: str, seed: int = FIRST_SEED_OF_CHOICE) -> Run:
     """The run of one setting of one question of `ABLATIONS`."""
+    one_of("choice", choice, ABLATIONS[one_of("question", question, ABLATIONS)])
     block, changes = ABLATIONS[question][choice]
     return dataclasses.replace(mechanism(block, seed), **changes)
 
 
-def ablations(count=None, data=None):
+def ablations(count: int | None = None, data: Dataset | None = None) -> list[Run]:
     """Every setting of all `questions`, the plain network first; each run once."""
     runs = []
     for seed in _choosing(count):
         runs.append(mechanism(None, seed))
         runs += [
-            ablation(question, one, seed) for question in questions() for one in ABLATIONS[question]
+            ablation(asked, choice, seed) for asked in questions() for choice in ABLATIONS[asked]
         ]
-    return _once(runs)
+    return list(dict.fromkeys(runs))
 
 
 FINALISTS = 4
 PARENTS = ("se", "eca", "cbam", "bam", "sse", "spatial", "nonlocal", "context")
+CANDIDATES = {"smoke": 5, "quick": 14, "full": 14}
 
 
-def parents():
+def parents() -> tuple[str, ...]:
     """The blocks that candidates are made of; in the smoke profile two of them."""
     return PARENTS[:2] if profile() == "smoke" else PARENTS
 
 
-def candidates(number=None):
-    """Points of `SPACE`, drawn evenly by a fixed seed: the options of `Hybrid`, and stages.
+def candidates(number: int | None = None) -> list[tuple[dict, str]]:
+    """Hybrids of two and more parts, drawn from `SPACE` by a fixed seed: (options, place) of each.
 
-    Only blocks of two and more parts: what has one is a parent. number: None takes 14, in the
-    smoke profile 5.
+    What has one part is a parent. number: None takes the profile's, `CANDIDATES`. Raises
+    ValueError for more than the space holds.
     """
-    number = number or (5 if profile() == "smoke" else 14)
-    draw, found = random.Random(0), []
+    number = at_least_one("number", CANDIDATES[profile()] if number is None else number)
+    choices = [*map(tuple, SPACE.values()), ("residual", "stage")]
+    most = len({_candidate(point) for point in itertools.product(*choices)} - {None})
+    if number > most:
+        raise ValueError(f"number must be at most {most}, all that SPACE holds, got {number}")
+    draw, found = random.Random(0), {}
     while len(found) < number:
-        one = {name: draw.choice(list(values)) for name, values in SPACE.items()}
-        at = draw.choice(("residual", "stage"))
-        parts = [one[name] for name in ("channel", "spatial", "mixing") if one[name] is not None]
-        gates = one["channel"] is not None or one["spatial"] is not None
-        idle = one["channel"] is None and one["pool"] is not None
-        single = one["channel"] is None or one["spatial"] is None
-        if single:
-            one["combine"] = "channel first"  # nothing to combine: one name for the same block
-        if gates and not idle and len(parts) >= 2 and (one, at) not in found:
-            found.append((one, at))
-    return found
+        if point := _candidate(tuple(draw.choice(values) for values in choices)):
+            found[point] = dict(zip(SPACE, point, strict=False)), point[-1]
+    return list(found.values())
 
 
-def search(count=None, data=None):
+def _candidate(point: tuple) -> tuple | None:
+    """The point, one name for each block; None where it has one part, or one that does nothing."""
+    part = dict(zip((*SPACE, "at"), point, strict=True))
+    scores = [part["channel"], part["spatial"]]
+    number = sum(chosen is not None for chosen in (*scores, part["mixing"]))
+    idle = part["channel"] is None and part["pool"] is not None
+    if number < 2 or scores == [None, None] or idle:
+        return None
+    if None in scores:
+        part["combine"] = "channel first"  # nothing to combine
+    return tuple(part.values())
+
+
+def search(count: int | None = None, data: Dataset | None = None) -> list[Run]:
     """First the plain network, the parents and the candidates with one seed; then the finalists.
 
     count: seeds of the finalists. data: the held-out images; the finalists, the `FINALISTS` best
@@ -211,34 +218,20 @@ def search(count=None, data=None):
         dataclasses.replace(mechanism("hybrid", first), options=options, at=at)
         for options, at in candidates()
     ]
-    found = {} if data is None else _accuracies(drawn, data)
-    if len(found) == len(drawn):
-        best = sorted(drawn, key=lambda run: -found[run.name])[:FINALISTS]
-        again = [dataclasses.replace(run, seed=s) for s in others for run in (*runs, *best)]
-        return runs + drawn + again
-    return runs + drawn
+    records = [None if data is None else finished(run, data) for run in drawn]
+    if None in records:
+        return runs + drawn
+    accuracy = {
+        run: record["result"]["test_accuracy"] for run, record in zip(drawn, records, strict=True)
+    }
+    best = sorted(drawn, key=accuracy.get, reverse=True)[:FINALISTS]
+    again = [dataclasses.replace(run, seed=seed) for seed in others for run in (*runs, *best)]
+    return runs + drawn + again
 
 
-def _accuracies(runs, data):
-    """{name: accuracy} of those runs that have a record."""
-    found = {}
-    for run in runs:
-        try:
-            record = read_record(Files(run, data).record)
-        except (FileNotFoundError, ValueError):  # none, or a damaged one: to be trained first
-            continue
-        found[run.name] = record["result"]["test_accuracy"]
-    return found
-
-
-def _choosing(count):
-    count = seeds() if count is None else count
-    return range(FIRST_SEED_OF_CHOICE, FIRST_SEED_OF_CHOICE + count)
-
-
-def _once(runs):
-    """Without repetitions, in the order of first appearance."""
-    return [run for number, run in enumerate(runs) if run not in runs[:number]]
+def _choosing(count: int | None) -> range:
+    """The seeds of a choice, as many as asked for."""
+    return range(FIRST_SEED_OF_CHOICE, FIRST_SEED_OF_CHOICE + seeds(count))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,12 +241,12 @@ class Grid:
     The list of a search depends on what it has found: ask again when the list is done.
     """
 
-    runs: Callable
-    data: Callable
+    runs: Callable[[int | None, Dataset | None], list[Run]]
+    data: Callable[[Dataset], Dataset]
 
 
 GRIDS = {
-    "comparison": Grid(comparison, lambda data: data),
+    "comparison": Grid(everything, lambda data: data),
     "search": Grid(search, held_out),
     "ablations": Grid(ablations, held_out),
     "shapes": Grid(shapes, lambda data: load("shapes10")),

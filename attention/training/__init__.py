@@ -3,17 +3,18 @@
 run         Run: what to train, as plain data; key(): the name of its files
 identity    what a block is: its version, or a digest of a block of one's own
 recipes     what a run takes from its network; comparison(): the setting that blocks are compared in
-fit         fit(): a run's record, trained if there is none; trained(): its network; Files
+fit         fit(): a run's record, trained if there is none; recorded(): not trained; trained(): its
+            network; Files
 trainer     the loop: epochs, steps, the schedule, the checkpoint; evaluate(), predict()
 machine     what the machine is and what it is fast in
 """
 
-from attention.training.fit import Files, fit, trained
+from attention.training.fit import Files, fit, recorded, trained
 from attention.training.recipes import RECIPES, comparison
 from attention.training.run import Options, Run, key
 from attention.training.trainer import Trainer, evaluate, predict
 
 __all__ = [
     "RECIPES", "Files", "Options", "Run", "Trainer", "comparison", "evaluate", "fit", "key",
-    "predict", "trained",
+    "predict", "recorded", "trained",
 ]  # fmt: skip

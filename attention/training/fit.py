@@ -91,6 +91,22 @@ def trained(
     return network.to(device).eval()
 
 
+def recorded(run: Run, data: Dataset) -> dict[str, Any] | None:
+    """The record of a run that has been trained on this dataset, or None; nothing is trained.
+
+    Raises ValueError, naming the file, for a record that cannot be read or is of another training,
+    and for weights beside it that are damaged.
+    """
+    run = run.resolved()
+    place = Files(run, data)
+    if not place.record.exists():
+        return None
+    record = _record(run, data, place)
+    if place.weights.exists():
+        load_weights(place.weights, record["result"]["weights"])
+    return record
+
+
 class Files:
     """Where the files of a run on a dataset lie."""
 
