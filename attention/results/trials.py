@@ -28,7 +28,7 @@ PARENTS = {
 def parts(run):
     """All options of a hybrid's run, with the defaults of those that it leaves out."""
     options = list(inspect.signature(Hybrid).parameters.values())[1:]  # all but channels
-    return {one.name: one.default for one in options} | run.options
+    return {one.name: one.default for one in options} | dict(run.options)
 
 
 def parents(run):

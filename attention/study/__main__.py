@@ -11,7 +11,7 @@ on one folder, the processes share the runs.
 import argparse
 import math
 
-from attention.data.dataset import load
+from attention.data import load
 from attention.study.grids import GRIDS
 from attention.study.work import Budget, work
 

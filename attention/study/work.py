@@ -11,6 +11,7 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
+from attention.checks import not_negative
 from attention.data import Dataset, load
 from attention.files import read_record, set_aside
 from attention.settings import home
@@ -109,13 +110,9 @@ class Budget:
     """
 
     def __init__(self, minutes: float | None) -> None:
+        self.end = math.inf
         if minutes is not None:
-            real = isinstance(minutes, int | float) and not isinstance(minutes, bool)
-            if not (real and 0 <= minutes < math.inf):
-                raise ValueError(
-                    f"minutes must be a number of at least 0, or None, got {minutes!r}"
-                )
-        self.end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+            self.end = time.monotonic() + 60 * not_negative("minutes", minutes)
 
     def left(self) -> float | None:
         """The minutes that are left, at least 0; None without a limit."""

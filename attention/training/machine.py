@@ -78,7 +78,7 @@ def describe(device: str | torch.device) -> dict[str, str | int | None]:
         "hardware": torch.cuda.get_device_name(device) if device.type == "cuda" else _cpu_name(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": str(torch.__version__),  # a plain text: a checkpoint holds no class of torch's
         "torchvision": torchvision.__version__,
         "commit": _commit(),
     }
