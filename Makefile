@@ -22,7 +22,8 @@ notebooks: $(READY)
 	done
 	@echo "executed copies: executed/    figures: figures/"
 
-# Lint, unit tests (three minutes on two cores; what takes long is named), and every notebook in seconds, its fixed outputs compared with the stored ones.
+# Lint, unit tests (three minutes on two cores: what takes long is named), and every notebook in
+# seconds, its fixed outputs compared with the stored ones.
 test: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -1,5 +1,7 @@
 """What all tests share."""
 
+import os
+
 import pytest
 import torch
 
@@ -7,6 +9,9 @@ from attention.blocks import table
 
 # The networks of the tests are tiny: one thread is faster than two that wait for each other.
 torch.set_num_threads(1)
+# What the shell of whoever runs the tests has set does not count.
+for name in ("DATA", "HOME", "PROFILE", "MINUTES", "OFFLINE"):
+    os.environ.pop(f"ATTENTION_{name}", None)
 
 
 @pytest.fixture(autouse=True)

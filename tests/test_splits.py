@@ -52,8 +52,8 @@ def test_the_seed_decides_which():
 
 
 def test_held_out_refuses_what_it_cannot_do():
-    for share in (0, 1, -0.5, 1.5):
-        with pytest.raises(DataError, match=f"share must be a fraction .*, got {share}"):
+    for share in (0, 1, -0.5, 1.5, True, "0.1", None, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"share must be .*, got {share!r}"):
             held_out(numbered(), share)
     with pytest.raises(DataError, match="every class needs 2 training images, 'b' has 1"):
         held_out(numbered((5, 1, 5)))

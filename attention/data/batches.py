@@ -61,7 +61,7 @@ class Batches:
         statistics = mean_and_std(split.images) if mean is None else (mean, std)
         self.mean, self.std = _per_channel(*statistics, self.device)
         self.labels = split.labels.to(self.device)
-        border = [(0, 0), (0, 0), (crop, crop), (crop, crop)]
+        border = [(0, 0), (0, 0), (self.crop, self.crop), (self.crop, self.crop)]
         padded = torch.from_numpy(np.pad(split.images.numpy(), border, mode="reflect"))
         # (N, 3, rows, columns, H, W): every window of every image, as a view
         self._windows = padded.to(self.device).unfold(2, self.height, 1).unfold(3, self.width, 1)

@@ -18,6 +18,7 @@ from tqdm.auto import tqdm
 
 from attention.checks import one_of
 from attention.data.dataset import DataError, Dataset, Split
+from attention.files import set_aside
 
 # Byte-identical copies of the archive. The original host is last: it sends 50-110 kB/s.
 CIFAR10_MIRRORS = (
@@ -77,7 +78,7 @@ def _download(archive):
     reasons, fruitless = [], 0.0
     try:
         if archive.exists():
-            _set_aside(archive)
+            print(f"{archive} is not CIFAR-10 (wrong MD5); it is now {set_aside(archive).name}")
         for url in CIFAR10_MIRRORS:
             host = urlsplit(url).netloc
             if fruitless > PATIENCE_SECONDS:
@@ -108,13 +109,6 @@ def _offline():
     chosen = os.environ.get("ATTENTION_OFFLINE", "").strip().lower()
     one_of("ATTENTION_OFFLINE", chosen, (*OFF, *ON))
     return chosen in ON
-
-
-def _set_aside(archive):
-    names = (archive.with_name(f"{archive.name}.wrong-md5-{k}") for k in range(1, 1000))
-    aside = next(name for name in names if not name.exists())
-    archive.rename(aside)
-    print(f"{archive} is not CIFAR-10 (its MD5 is not {CIFAR10.tgz_md5}); it is now {aside.name}")
 
 
 def _no_cifar10(archive, reasons):

@@ -12,7 +12,7 @@ from attention.checks import between
 # The name becomes a folder's, and stands in tables and figures: nothing that a path, HTML or
 # mathtext would read as its own.
 NAME = re.compile(r"\w[\w .()+-]{0,99}")
-MOST_BYTES = 4 << 30  # of decoded pixels: they are held in memory, while they are read twice
+MOST_BYTES = 4 << 30  # of decoded pixels: they are held in memory
 
 
 class DataError(ValueError):
@@ -48,7 +48,7 @@ class Split:
         Every (len/n)-th image is taken after sorting by class, so that all classes appear whether
         the images are shuffled or not. A ValueError if n is not in 1 … len.
         """
-        between(1, len(self), "n", n)
+        n = between(1, len(self), "n", n)
         by_class = self.labels.argsort(stable=True)
         return self.take(by_class[torch.arange(n) * len(self) // n].sort().values)
 
@@ -170,4 +170,5 @@ def _expect(argument, tensor, dtype, shape):
     else:
         return
     wanted = ", ".join(map(str, shape)) + "," * (len(shape) == 1)
-    raise DataError(f"{argument} must be a {dtype} tensor ({wanted}), got {came}")
+    kind = str(dtype).removeprefix("torch.")
+    raise DataError(f"{argument} must be {kind} ({wanted}), a torch.Tensor, got {came}")

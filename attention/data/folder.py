@@ -53,60 +53,58 @@ def read(path: Path, name: str, size: int | None = None) -> Dataset:
     """
     if path.is_dir():
         files = _list_folder(path)
-        images = _decode(path, _read_folder(path, files), len(files), size)
+        pixels = _decode(path, _read_folder(path, files), sorted(files), size)
     else:
         with _open_tar(path) as tar:
-            members = _list_tar(path, tar)
-            images = _decode(path, _read_tar(tar, members), len(members), size)
-    classes = sorted({key[1] for key in images})
-    splits = []
-    for split in SPLITS:
-        keys = sorted(key for key in images if key[0] == split)
-        labels = torch.tensor([classes.index(key[1]) for key in keys])
-        splits.append(Split(torch.from_numpy(np.stack([images.pop(k) for k in keys])), labels))
-    return Dataset(name, *splits, tuple(classes))
+            files = _list_tar(path, tar)
+            pixels = _decode(path, _read_tar(tar, files), sorted(files), size)
+    classes = {name: number for number, name in enumerate(sorted({key[1] for key in files}))}
+    images, labels = torch.from_numpy(pixels), torch.tensor([classes[k[1]] for k in sorted(files)])
+    n = sum(key[0] == "test" for key in files)  # which are sorted before "train"
+    train, test = Split(images[n:], labels[n:]), Split(images[:n], labels[:n])
+    return Dataset(name, train, test, tuple(classes))
 
 
-def _decode(path, contents, count, size):
-    """{key: uint8 (3,H,W)} from `count` pairs of a key and the bytes of its file."""
-    images, first = {}, None
+def _decode(path, contents, keys, size):
+    """uint8 (N,3,H,W) in the order of the keys; contents: pairs of a key and its file's bytes."""
+    about, place, pixels = f"{path}: ", {key: n for n, key in enumerate(keys)}, None
+    if size is not None:
+        expect_room(about, len(keys), size, size)
+    for key, content in tqdm(contents, f"Decoding {path.name}", len(keys), unit=" images"):
+        try:
+            image = _decode_image(content, size)
+        except Exception as error:  # Pillow's decoders raise nearly anything
+            file = "/".join(key)
+            raise DataError(f"{about}{file} is no readable JPEG or PNG image ({error})") from error
+        if pixels is None:
+            expect_room(about, len(keys), *image.shape[1:])
+            pixels, first = np.empty((len(keys), *image.shape), np.uint8), key
+        if image.shape != pixels.shape[1:]:
+            one, other = (f"{'/'.join(k)} {x.shape[2]}×{x.shape[1]}"
+                          for k, x in ((first, pixels[0]), (key, image)))  # fmt: skip
+            raise DataError(
+                f"{about}expected images of one size, but {one} and {other} pixels differ; "
+                "pass size= to resize them"
+            )
+        pixels[place[key]] = image
+    return pixels
+
+
+def _decode_image(content, size):
+    """The bytes of a JPEG or PNG file → uint8 (3,H,W)."""
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        for key, content in tqdm(contents, f"Decoding {path.name}", count, unit=" images"):
-            try:
-                with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
-                    if first is None:
-                        height, width = (size, size) if size else (image.height, image.width)
-                        expect_room(f"{path}: ", count, height, width)
-                    images[key] = _pixels(image, content, size)
-            except DataError:
-                raise
-            except Exception as error:  # Pillow's decoders raise nearly anything
-                raise DataError(
-                    f"{path}: {'/'.join(key)} is no readable JPEG or PNG image ({error})"
-                ) from error
-            first = first or key
-            if images[key].shape != images[first].shape:
-                both = " and ".join(f"{'/'.join(k)} {images[k].shape[2]}×{images[k].shape[1]}"
-                                    for k in (first, key))  # fmt: skip
-                raise DataError(
-                    f"{path}: expected images of one size, but {both} pixels differ; "
-                    "pass size= to resize them"
-                )
-    return images
-
-
-def _pixels(image, content, size):
-    """An opened image and the bytes of its file → uint8 (3,H,W)."""
-    if image.format == "PNG" and content[24] > 8:  # the bit depth, in the header
-        raise ValueError("it has 16 bits a channel, of which 8 would be lost")
-    image = ImageOps.exif_transpose(image)  # photographs lie on their side without it
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    image = image.convert("RGB")
-    if size is not None:
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image).transpose(2, 0, 1)
+        opened = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
+    with opened as image:
+        if image.format == "PNG" and content[24] > 8:  # the bit depth, in the header
+            raise ValueError("it has 16 bits a channel, of which 8 would be lost")
+        image = ImageOps.exif_transpose(image)  # photographs lie on their side without it
+        if "transparency" in image.info:
+            image = image.convert("RGBA")
+        image = image.convert("RGB")
+        if size is not None:
+            image = image.resize((size, size), Image.Resampling.BILINEAR)
+        return np.asarray(image).transpose(2, 0, 1)
 
 
 def _place(path, parts):

@@ -38,8 +38,7 @@ def shapes10(train: int = 3000, test: int = 1000, seed: int = 0, size: int = 32)
     size: height and width in pixels, 16 to 512 (beyond, the integers overflow). The same arguments
     give the same bytes on every machine.
     """
-    between(16, 512, "size", size)
-    between(0, 2**32 - 1, "seed", seed)
+    size, seed = between(16, 512, "size", size), between(0, 2**32 - 1, "seed", seed)
     for argument, count in (("train", train), ("test", test)):
         if at_least_one(argument, count) % len(CLASSES):
             raise DataError(f"{argument} must be a multiple of {len(CLASSES)}, got {count}")

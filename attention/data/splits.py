@@ -2,7 +2,7 @@
 
 import torch
 
-from attention.checks import between
+from attention.checks import between, fraction
 from attention.data.dataset import DataError, Dataset, Split
 
 
@@ -14,8 +14,7 @@ def held_out(data: Dataset, share: float = 0.1, seed: int = 0) -> Dataset:
     The result is called `<name>-validation`, so its records lie apart from those of `data`, whose
     test images are in neither part.
     """
-    if isinstance(share, bool) or not isinstance(share, int | float) or not 0 < share < 1:
-        raise DataError(f"share must be a fraction between 0 and 1, got {share!r}")
+    fraction("share", share)
     labels = data.train.labels
     order = _shuffled(len(labels), seed)
     held = torch.zeros(len(labels), dtype=torch.bool)
