@@ -39,9 +39,11 @@ from attention.blocks import (
     BLOCKS,
     CBAM,
     ECA,
+    ELA,
     POOLINGS,
     SE,
     SSE,
+    CoordinateAttention,
     DotProductGate,
     EncodingGate,
     GlobalContext,
@@ -49,6 +51,7 @@ from attention.blocks import (
     LocalAttention,
     NonLocal,
     SelfAttention,
+    SimAM,
     SpatialGate,
     register,
 )
@@ -60,9 +63,9 @@ from attention.settings import home, profile
 from attention.training import Run, comparison, evaluate, fit, predict, trained
 
 __all__ = [
-    "BAM", "BLOCKS", "CBAM", "ECA", "NETWORKS", "POOLINGS", "SE", "SSE",
-    "DotProductGate", "EncodingGate", "GlobalContext", "Hybrid", "LocalAttention", "NonLocal",
-    "Run", "SelfAttention", "SpatialGate",
+    "BAM", "BLOCKS", "CBAM", "ECA", "ELA", "NETWORKS", "POOLINGS", "SE", "SSE",
+    "CoordinateAttention", "DotProductGate", "EncodingGate", "GlobalContext", "Hybrid",
+    "LocalAttention", "NonLocal", "Run", "SelfAttention", "SimAM", "SpatialGate",
     "capture", "comparison", "convvit", "evaluate", "fast_resnet", "fit", "flops", "grad_cam",
     "home", "insert", "load", "parameters", "predict", "profile", "register", "report", "resnet",
     "rollout", "trained", "vit",

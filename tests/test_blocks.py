@@ -16,17 +16,26 @@ from torch import nn
 from torch.nn import functional as F
 from torchvision.ops import SqueezeExcitation
 
-from attention.blocks import BAM, BLOCKS, CBAM, ECA, SE
-from attention.blocks.gate import BOTH, CHANNEL, POSITIONS, SPATIAL, Gate
-from attention.blocks.gates import (
+from attention.blocks import (
+    BAM,
+    BLOCKS,
+    BOTH,
+    CBAM,
+    CHANNEL,
+    ECA,
+    POSITIONS,
+    SE,
+    SPATIAL,
+    ChannelBranch,
     ChannelConv,
-    ChannelMLP,
-    DilatedConvs,
+    Gate,
+    PooledMLP,
     Product,
     Rescale,
+    SpatialBranch,
     SpatialConv,
     Sum,
-)
+)  # fmt: skip
 
 BLOCK = {
     "se": lambda channels, reduction: SE(channels, reduction),
@@ -133,8 +142,8 @@ def test_cbam_official_equals_timm_with_biases_and_the_pools_swapped(shape, trai
     reference = randomise(CbamModule(16, rd_ratio=1 / 4, mlp_bias=True)).double()
     block = CBAM(16, reduction=4, variant="official").double()
     bn = reference.spatial.conv.bn
-    block.spatial.score.norm.running_mean.copy_(bn.running_mean)
-    block.spatial.score.norm.running_var.copy_(bn.running_var)
+    block.spatial.norm.running_mean.copy_(bn.running_mean)
+    block.spatial.norm.running_var.copy_(bn.running_var)
     views = [linear] * 4 + [swapped, same, same]
     assert_same_as_module(block.train(training), reference.train(training), shape, views)
 
@@ -374,7 +383,7 @@ def test_cbam_stacks_the_pooled_maps_in_the_order_asked_for():
     other.load_state_dict(one.state_dict())
     x = torch.randn(2, 4, 5, 3, dtype=torch.float64)
     assert not torch.allclose(one(x), other(x))
-    other.spatial.score.conv.weight.data = one.spatial.score.conv.weight.data.flip(1)
+    other.spatial.conv.weight.data = one.spatial.conv.weight.data.flip(1)
     torch.testing.assert_close(one(x), other(x), **EXACT)
 
 
@@ -522,10 +531,15 @@ def test_bad_channels_are_named(name, channels):
         *((BAM, "dilation", bad) for bad in (0, -1, 1.5)),
         *((make, "variant", bad) for make in (CBAM, BAM) for bad in ("offical", None)),
         *((CBAM, "pools", bad) for bad in (("avg", "min"), "avg", "max", (), None)),
-        (DilatedConvs, "dilation", 0),
-        (SpatialConv, "pools", ("lp",)),
-        (ChannelMLP, "pools", ("lp",)),
+        (SpatialBranch, "dilation", 0),
+        *(
+            (make, "norm", bad)
+            for make in (ChannelBranch, SpatialBranch)
+            for bad in ("hiden", None)
+        ),
+        *((make, "pools", ("lp",)) for make in (SpatialConv, PooledMLP)),
         (ChannelConv, "kernel_size", 2),
+        *((SE, "bias", bad) for bad in ("no", None, 2)),
     ],
 )
 def test_a_bad_argument_is_named_with_its_value(make, argument, value):

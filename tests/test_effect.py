@@ -8,7 +8,7 @@ import torch
 from parity import hooks, randomise
 from torch import nn
 
-from attention.blocks import SE, NonLocal, SelfAttention
+from attention.blocks import ChannelMLP, NonLocal, Rescale, SelfAttention
 from attention.blocks.gate import BOTH, CHANNEL, POSITIONS, SPATIAL, Gate
 from attention.blocks.pooling import MultiHeadPool
 from attention.explain import Captured, behaviour, capture, knocked_out, replaced
@@ -25,8 +25,8 @@ def gate_of(block, x):
 
 @pytest.mark.parametrize("residual", [False, True])
 def test_a_replaced_gate_equals_the_computation_by_hand(residual):
-    block, x = randomise(SE(4, 2)).eval(), torch.randn(5, 4, 3, 6)
-    block.residual = residual
+    block, x = Rescale(ChannelMLP(4, 2), residual), torch.randn(5, 4, 3, 6)
+    randomise(block).eval()
     apply = (lambda g: x * (1 + g)) if residual else (lambda g: x * g)
     with torch.no_grad():
         whole, gate = block(x), gate_of(block, x)

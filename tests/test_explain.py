@@ -10,9 +10,19 @@ import torchvision
 from parity import SMALL_OPTIONS, hooks
 from torch import nn
 
-from attention.blocks import BAM, BLOCKS, CBAM, SE
-from attention.blocks.gate import BOTH, CHANNEL, SPATIAL, Gate, Weights
-from attention.blocks.gates import Rescale, Sum
+from attention.blocks import (
+    BAM,
+    BLOCKS,
+    BOTH,
+    CBAM,
+    CHANNEL,
+    SE,
+    SPATIAL,
+    Gate,
+    Rescale,
+    Sum,
+    Weights,
+)  # fmt: skip
 from attention.explain import capture
 from attention.networks import insert, resnet
 
@@ -64,8 +74,8 @@ def gates_and_shapes(block):
             expected[f"stages.{stage}.0.attention.gate"] = (CHANNEL, (2, channels, 1, 1))
         elif block == "cbam":
             path = f"stages.{stage}.0.attention"
-            expected[f"{path}.channel.gate"] = (CHANNEL, (2, channels, 1, 1))
-            expected[f"{path}.spatial.gate"] = (SPATIAL, (2, 1, height, width))
+            expected[f"{path}.channel_gate"] = (CHANNEL, (2, channels, 1, 1))
+            expected[f"{path}.spatial_gate"] = (SPATIAL, (2, 1, height, width))
         elif stage < 2:
             expected[f"stages.{stage}.1.gate"] = (BOTH, (2, channels, height, width))
     return expected
@@ -109,12 +119,12 @@ def test_cbam_maps_equal_the_equations_on_the_blocks_input():
         for pooled in (x.mean((2, 3)), x.flatten(2).max(2).values):
             logits = logits + (pooled @ w1.T).clamp(min=0) @ w2.T
         channel = sigmoid(logits)[:, :, None, None]
-        torch.testing.assert_close(maps[f"{path}.channel.gate"].maps[0], channel)
+        torch.testing.assert_close(maps[f"{path}.channel_gate"].maps[0], channel)
         x = x * channel
         pooled = torch.stack([x.mean(1), x.max(1).values], 1)
         columns = nn.functional.unfold(pooled, 3, padding=1)
         spatial = sigmoid(f.flatten(1) @ columns).view(len(x), 1, *x.shape[2:])
-        torch.testing.assert_close(maps[f"{path}.spatial.gate"].maps[0], spatial)
+        torch.testing.assert_close(maps[f"{path}.spatial_gate"].maps[0], spatial)
 
 
 @pytest.mark.parametrize(
@@ -173,10 +183,10 @@ def test_bams_scores_make_up_its_map(variant):
     network = network_with("bam", variant=variant)
     with torch.no_grad(), capture(network, scores=True) as maps:
         network(IMAGES)
-    branches = [f"{path}.score.{name}" for path in STAGE for name in ("channel", "spatial")]
+    branches = [f"{path}.{name}" for path in STAGE for name in ("channel", "spatial")]
     assert sorted(maps) == sorted([*branches, *(f"{path}.gate" for path in STAGE)])
     for path in STAGE:
-        channel, spatial = maps[f"{path}.score.channel"], maps[f"{path}.score.spatial"]
+        channel, spatial = maps[f"{path}.channel"], maps[f"{path}.spatial"]
         assert (channel.kind, spatial.kind) == (CHANNEL, SPATIAL)
         a, b = channel.maps[0], spatial.maps[0]
         assert a.shape[2:] == (1, 1) and b.shape[1] == 1 and a.std() > 0 and b.std() > 0
@@ -184,12 +194,43 @@ def test_bams_scores_make_up_its_map(variant):
         torch.testing.assert_close(maps[f"{path}.gate"].maps[0], expected)
 
 
-@pytest.mark.parametrize("block", ["se", "eca", "cbam"])
-def test_scores_adds_nothing_where_a_gate_has_one_score(block):
+SCORES = {
+    "se": {"score": "gate"},
+    "eca": {"score": "gate"},
+    "encoding": {"score": "gate"},
+    "sse": {"score": "gate"},
+    "spatial": {"score": "gate"},
+    "qkv": {"score": "gate"},
+    "cbam": {"channel": "channel_gate", "spatial": "spatial_gate"},
+    "simam": {"score": "gate"},
+}
+
+
+@pytest.mark.parametrize("block", SCORES)
+def test_every_score_is_what_its_gate_makes_a_map_of(block):
     network = network_with(block)
     with torch.no_grad(), capture(network, scores=True) as maps:
         network(IMAGES)
-    assert set(maps) == set(gates_and_shapes(block))
+    for path in RESIDUAL:
+        for score, gate in SCORES[block].items():
+            logits, gates = maps[f"{path}.{score}"], maps[f"{path}.{gate}"]
+            assert logits.kind == gates.kind and len(logits.maps) == 1
+            torch.testing.assert_close(sigmoid(logits.maps[0]), gates.maps[0])
+
+
+@pytest.mark.parametrize("block", ["coordinate", "ela"])
+def test_the_scores_of_rows_and_columns_make_up_the_map(block):
+    network = network_with(block)
+    with torch.no_grad(), capture(network, scores=True) as maps:
+        network(IMAGES)
+    for path in RESIDUAL:
+        if block == "ela":  # one score for both: it is called twice
+            rows, columns = maps[f"{path}.score"].maps
+            rows, columns = rows[..., None], columns[:, :, None]
+        else:
+            [rows], [columns] = maps[f"{path}.rows"].maps, maps[f"{path}.columns"].maps
+        expected = sigmoid(rows) * sigmoid(columns)
+        torch.testing.assert_close(maps[f"{path}.gate"].maps[0], expected)
 
 
 def test_the_gate_of_a_block_from_a_cell_is_seen():
@@ -217,8 +258,8 @@ def test_capture_works_on_a_torchvision_network_with_inserted_blocks():
     for layer, channels, height, width in ((3, 256, 4, 3), (4, 512, 2, 2)):
         for i in (0, 1):
             path = f"layer{layer}.{i}.bn2.attention"
-            expected[f"{path}.channel.gate"] = (CHANNEL, (2, channels, 1, 1))
-            expected[f"{path}.spatial.gate"] = (SPATIAL, (2, 1, height, width))
+            expected[f"{path}.channel_gate"] = (CHANNEL, (2, channels, 1, 1))
+            expected[f"{path}.spatial_gate"] = (SPATIAL, (2, 1, height, width))
     for layer, channels, height, width in ((1, 64, 16, 12), (2, 128, 8, 6), (3, 256, 4, 3)):
         expected[f"layer{layer}.2.gate"] = (BOTH, (2, channels, height, width))
     found = {path: (one.kind, *(tuple(m.shape) for m in one.maps)) for path, one in maps.items()}
@@ -262,14 +303,14 @@ def test_maps_are_detached_copies_in_float32():
     for dtype in (torch.float32, torch.float64):
         network = network_with("cbam").to(dtype)
         kept = []  # the gate's own output tensors
-        network.stages[0][0].attention.channel.gate.register_forward_hook(
+        network.stages[0][0].attention.channel_gate.register_forward_hook(
             lambda module, inputs, output, kept=kept: kept.append(output)
         )
         with capture(network) as maps:
             network(IMAGES.to(dtype))
         for one in maps.values():
             assert one.maps[0].dtype == torch.float32 and not one.maps[0].requires_grad
-        mine = maps["stages.0.0.attention.channel.gate"].maps[0]
+        mine = maps["stages.0.0.attention.channel_gate"].maps[0]
         assert mine.data_ptr() != kept[0].data_ptr() and kept[0].requires_grad
         torch.testing.assert_close(mine, kept[0].detach().float())
 
@@ -277,7 +318,7 @@ def test_maps_are_detached_copies_in_float32():
 def test_maps_are_float32_under_bfloat16_autocast_and_close_to_the_exact_ones():
     network = network_with("cbam")
     given = []
-    network.stages[0][0].attention.channel.gate.register_forward_hook(
+    network.stages[0][0].attention.channel_gate.register_forward_hook(
         lambda module, inputs, output: given.append(output.dtype)
     )
     with torch.no_grad(), capture(network) as exact:
@@ -432,9 +473,9 @@ def test_a_gate_called_as_a_function_is_an_error_not_an_empty_dict():
 
 def test_blocks_themselves_can_be_captured():
     for block, paths in (
-        (SE(4, 2), {"gate"}),
-        (CBAM(4, 2), {"channel.gate", "spatial.gate"}),
-        (BAM(4, 2), {"gate", "score.channel", "score.spatial"}),
+        (SE(4, 2), {"gate", "score"}),
+        (CBAM(4, 2), {"channel", "channel_gate", "spatial", "spatial_gate"}),
+        (BAM(4, 2), {"gate", "channel", "spatial"}),
         (Gate(SPATIAL), {""}),
     ):
         with capture(block, scores=True) as maps:
@@ -443,12 +484,14 @@ def test_blocks_themselves_can_be_captured():
 
 
 def test_scores_of_a_sum_in_a_chain_of_ones_own_are_under_their_path():
-    score = Sum(one=SE(4, 2).score, other=CBAM(4, 2).spatial.score)
+    score = Sum(one=SE(4, 2).score, other=CBAM(4, 2).spatial)
     network = nn.Sequential(nn.Identity(), Rescale(score))
     with capture(network, scores=True) as maps:
         network(torch.randn(2, 4, 5, 3))
     kinds = {path: one.kind for path, one in maps.items()}
-    assert kinds == {"1.score.one": CHANNEL, "1.score.other": SPATIAL, "1.gate": BOTH}
+    assert kinds == {
+        "1.score": BOTH, "1.score.one": CHANNEL, "1.score.other": SPATIAL, "1.gate": BOTH,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("called_before", [False, True])

@@ -6,9 +6,18 @@ import pytest
 import torch
 from parity import EXACT, randomise
 
-from attention.blocks import BLOCKS, CBAM, ECA, SE, SpatialGate
-from attention.blocks.gates import Rescale, Sum
-from attention.blocks.hybrid import SPACE, Hybrid
+from attention.blocks import (
+    BLOCKS,
+    CBAM,
+    ECA,
+    SE,
+    SPACE,
+    Hybrid,
+    Product,
+    Rescale,
+    SpatialGate,
+    Sum,
+)
 from attention.explain import capture
 from attention.networks import fast_resnet, insert
 
@@ -43,7 +52,7 @@ def scores_of(block):
     """{kind: the score} of a hybrid of a channel score and a spatial one."""
     found = {}
     for gate in (module for module in block.modules() if isinstance(module, Rescale)):
-        parts = gate.score.children() if isinstance(gate.score, Sum) else [gate.score]
+        parts = gate.score.children() if isinstance(gate.score, (Sum, Product)) else [gate.score]
         found |= {score.kind: score for score in parts}
     return found["channel"], found["spatial"]
 
@@ -77,10 +86,12 @@ def test_how_two_scores_combine(combine, residual):
 def test_the_pool_stands_before_the_channel_score(pool):
     block = randomise(Hybrid(8, "mlp", None, pool=pool, residual=False).double()).eval()
     x = torch.randn(2, 8, 5, 6, dtype=torch.float64)
-    pooling, score = block[0].score
+    pooling, score = block[0].score.pool, block[0].score.score
     vector = pooling(x)
     assert vector.shape == (2, 8, 1, 1) and not torch.allclose(vector, x.mean((2, 3), keepdim=True))
-    expected = x * torch.sigmoid(score.mlp(vector[:, :, 0, 0]))[:, :, None, None]
+    expected = (
+        x * torch.sigmoid(score.expand(score.reduce(vector[:, :, 0, 0]).relu()))[:, :, None, None]
+    )
     torch.testing.assert_close(block(x), expected, **EXACT)
 
 
@@ -136,6 +147,7 @@ def test_maps_can_be_captured():
         ({"residual": 2}, "residual must be one of False, True; got 2"),
         ({"channel": None, "spatial": None}, "must not both be None"),
         ({"channel": None, "pool": "additive"}, "pool='additive'"),
+        ({"channel": None}, "pool='dot product' .* channel=None: give pool=None too"),
     ],
 )  # fmt: skip
 def test_what_is_no_point_of_the_space_is_named(options, message):

@@ -56,7 +56,7 @@ def test_the_report_adds_up_to_the_true_difference(name, block):
     before = sum(p.numel() for p in network.parameters())
     insert(network, block)
     total = sum(p.numel() for p in network.parameters())
-    assert total > before
+    assert total > before or block == "simam"  # which has no parameters
     assert sum(p.parameters for p in network.placements) == total - before
     text = report(network)
     assert f"{total - before:+,} parameters" in text and f"{total:,} in all" in text
@@ -87,6 +87,6 @@ def test_equal_seeds_give_the_common_layers_equal_initial_weights():
         torch.manual_seed(3)
         with_block = insert(resnet(14, 4), block, **SMALL_OPTIONS.get(block, {}))
         state = with_block.state_dict()
-        assert len(state) > len(plain)
+        assert len(state) > len(plain) or block == "simam"  # which has no parameters
         for key, tensor in plain.items():
             assert torch.equal(tensor, state[key]), (block, key)

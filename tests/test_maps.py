@@ -4,10 +4,9 @@ import pytest
 import torch
 from parity import hooks, network_with
 
-from attention.blocks import BLOCKS
+from attention.blocks import BLOCKS, POOLINGS
 from attention.blocks.gate import BOTH, CHANNEL, CODEWORDS, POSITIONS, SPATIAL, Map
 from attention.blocks.local import LocalAttention
-from attention.blocks.pooling import POOLINGS
 from attention.explain import Captured, capture, rollout
 from attention.networks import convvit, fast_resnet, insert, vit
 
@@ -56,8 +55,11 @@ EXPECTED = {
     "sse": {"gate": spatial},
     "spatial": {"gate": spatial},
     "qkv": {"gate": spatial, "score.weights": pairs(1)},
-    "cbam": {"channel.gate": channel, "spatial.gate": spatial},
+    "cbam": {"channel_gate": channel, "spatial_gate": spatial},
     "bam": {"gate": both},
+    "coordinate": {"gate": both},
+    "simam": {"gate": both},
+    "ela": {"gate": both},
     "nonlocal": {"weights": pairs(1)},
     "context": {"weights": one_query(1)},
     "selfattention": {"weights": pairs(2)},
@@ -65,7 +67,7 @@ EXPECTED = {
     "additive_pool": {"attend.weights": one_query(1)},
     "dot_pool": {"attend.weights": one_query(1)},
     "multihead_pool": {"attend.weights": one_query(4)},
-    "feature_gate": {"1.gate": channel},
+    "feature_gate": {"gate": channel},
 }
 
 

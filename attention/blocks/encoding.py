@@ -1,10 +1,13 @@
-"""Context encoding: what the positions hold, told against a small dictionary of codewords."""
+"""Context encoding: what the positions hold, told against a small dictionary of codewords.
+
+Zhang, Dana, Shi, Zhang, Wang, Tyagi, Agrawal, "Context Encoding for Semantic Segmentation"
+(EncNet), CVPR 2018.
+"""
 
 import torch
 from torch import nn
 
-from attention.blocks.dot_product import tokens
-from attention.blocks.gate import CHANNEL, CODEWORDS, Map
+from attention.blocks.gate import CHANNEL, CODEWORDS, Gate, Map, Score, channels_last
 from attention.checks import at_least_one, expect_batch, expect_maps
 
 
@@ -16,26 +19,23 @@ class Assignment(Map):
 
     kind = CODEWORDS
 
-    def forward(self, logits):
+    def forward(self, logits: torch.Tensor) -> torch.Tensor:
         return logits.softmax(1)
 
 
-class ContextEncoding(nn.Module):
+class ContextEncoding(Score):
     """One logit a channel, from the residuals between positions and K learned codewords.
 
-    r_ik = x_i − d_k,  a_ik = softmax_k(−s_k ‖r_ik‖²),  e_k = Σ_i a_ik r_ik,
-    logits = W Σ_k ReLU(BN(e_k))                       (N, C, H, W) → (N, C, 1, 1)
+    r_ik = x_i − d_k,  a_ik = softmax_k(−s_k ‖r_ik‖²),  e_k = Σ_i a_ik r_ik                eq. 1, 2
+    logits = W Σ_k ReLU(BN(e_k))                                                        section 3.1
 
-    Zhang et al., "Context Encoding for Semantic Segmentation", CVPR 2018, eq. 1 and 2, and section
-    3.1 for the logits. The sum over positions is divided by their number here, so that the logits
-    do not grow with the image.
-
-    Training needs at least 2 images a batch, for the BatchNorm.
+    (N, C, H, W) → (N, C, 1, 1). The sum over positions is divided by their number here, so that the
+    logits do not grow with the image. Training needs at least 2 images a batch, for the BatchNorm.
     """
 
     kind = CHANNEL
 
-    def __init__(self, channels, codewords=16):
+    def __init__(self, channels: int, codewords: int = 16) -> None:
         super().__init__()
         self.channels = at_least_one("channels", channels)
         codewords = at_least_one("codewords", codewords)
@@ -47,24 +47,43 @@ class ContextEncoding(nn.Module):
         self.norm = nn.BatchNorm1d(codewords)
         self.linear = nn.Linear(channels, channels)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
         expect_maps(x, self.channels)
         if self.training:
             expect_batch(x)
         # in the weights' precision: in bfloat16 the squares would lose the differences
         with torch.autocast(x.device.type, enabled=False):
-            encoded = self.encode(tokens(x).to(self.codewords.dtype), x.shape[2:])
+            positions = channels_last(x).flatten(1, 2).to(self.codewords.dtype)  # (N, H·W, C)
+            logits = -self.smoothing * squared_distances(positions, self.codewords)
+            shares = self.assignment(logits.mT.unflatten(2, x.shape[2:])).flatten(2)  # (N, K, H·W)
+            # Σ_i a_ik (x_i − d_k): the residuals of all pairs, (i × k × C), are never made
+            residuals = shares @ positions - shares.sum(2, keepdim=True) * self.codewords
+            encoded = self.norm(residuals / positions.shape[1]).relu().sum(1)
             return self.linear(encoded)[:, :, None, None]
 
-    def encode(self, positions, size):
-        """(N, H·W, C) → (N, C): Σ_k ReLU(BN(e_k))"""
-        # ‖x − d‖² = ‖x‖² − 2 x·d + ‖d‖²: the residuals of all pairs, (i × k × C), are never made
-        squared = (
-            positions.square().sum(-1, keepdim=True)
-            - 2 * positions @ self.codewords.T
-            + self.codewords.square().sum(-1)
-        )
-        logits = -self.smoothing * squared
-        shares = self.assignment(logits.mT.unflatten(2, size)).flatten(2)  # (N, K, H·W)
-        encoded = shares @ positions - shares.sum(2, keepdim=True) * self.codewords
-        return self.norm(encoded / positions.shape[1]).relu().sum(1)
+
+def squared_distances(positions: torch.Tensor, codewords: torch.Tensor) -> torch.Tensor:
+    """‖x − d‖² = ‖x‖² − 2 x·d + ‖d‖²: (N, H·W, C), (K, C) → (N, H·W, K)"""
+    return (
+        positions.square().sum(-1, keepdim=True)
+        - 2 * positions @ codewords.T
+        + codewords.square().sum(-1)
+    )
+
+
+class EncodingGate(nn.Module):
+    """The channels that fit what is in the image, by a dictionary of codewords: x · σ(W e).
+
+    (N, C, H, W) → the same shape; e = Σ_k ReLU(BN(e_k)), see `ContextEncoding`. In training mode it
+    needs a batch of at least 2 images.
+
+    Parameters, with K codewords: C² + C + K·C + 3K.
+    """
+
+    def __init__(self, channels: int, codewords: int = 16) -> None:
+        super().__init__()
+        self.score = ContextEncoding(channels, codewords)
+        self.gate = Gate(CHANNEL)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * self.gate(self.score(x))

@@ -71,6 +71,19 @@ class Gate(Map):
         return self.kind
 
 
+class CrossGate(Gate):
+    """map = σ(rows) · σ(columns): a gate on every row and one on every column, each channel's own.
+
+    rows (N, C, H, 1), columns (N, C, 1, W) → (N, C, H, W)
+    """
+
+    def __init__(self) -> None:
+        super().__init__(BOTH)
+
+    def forward(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        return rows.sigmoid() * columns.sigmoid()
+
+
 class Weights(Map):
     """weights = softmax(logits) over the positions looked at; its output IS the map.
 
@@ -97,3 +110,12 @@ class Weights(Map):
         if self.wanted:
             self.size = tuple(size)  # for those who want the map; a hook may not see how it came
         return logits.softmax(-1) if self.normalise == "softmax" else logits / logits.shape[-1]
+
+
+def channels_last(x: torch.Tensor) -> torch.Tensor:
+    """(N, C, H, W) → (N, H, W, C): the same numbers, to be pooled.
+
+    Networks here keep their maps so in memory, and gradients that come back from a pooling in
+    another order are added up slowly: two layers of CBAM take 1.3 to 1.5 times as long.
+    """
+    return x.permute(0, 2, 3, 1)

@@ -10,7 +10,7 @@ from torch import nn
 from attention.blocks.additive import Additive
 from attention.blocks.dot_product import MultiHead, tokens
 from attention.blocks.gate import CHANNEL, Gate
-from attention.blocks.gates import ChannelMLP
+from attention.blocks.se import ChannelMLP
 from attention.checks import at_least_one, expect_maps
 
 

@@ -7,20 +7,17 @@ from collections.abc import Callable
 
 from torch import nn
 
+from attention.blocks.bam import BAM
+from attention.blocks.cbam import CBAM, SpatialGate
+from attention.blocks.coordinate import CoordinateAttention
 from attention.blocks.dot_product import DotProductGate
+from attention.blocks.eca import ECA
+from attention.blocks.ela import ELA
+from attention.blocks.encoding import EncodingGate
 from attention.blocks.global_context import GlobalContext
 from attention.blocks.hybrid import Hybrid
 from attention.blocks.local import LocalAttention
 from attention.blocks.non_local import NonLocal
-from attention.blocks.papers import (
-    BAM,
-    CBAM,
-    ECA,
-    SE,
-    SSE,
-    EncodingGate,
-    SpatialGate,
-)
 from attention.blocks.pooling import (
     AdditivePool,
     AveragePool,
@@ -28,7 +25,10 @@ from attention.blocks.pooling import (
     FeatureGate,
     MultiHeadPool,
 )
+from attention.blocks.se import SE
 from attention.blocks.self_attention import SelfAttention
+from attention.blocks.simam import SimAM
+from attention.blocks.sse import SSE
 from attention.checks import one_of
 
 FAMILIES = (
@@ -68,6 +68,9 @@ _rows = {
         Block("qkv", DotProductGate, "spatial"),
         Block("cbam", CBAM, "both"),
         Block("bam", BAM, "both", at="stage", skip_last=True),
+        Block("coordinate", CoordinateAttention, "both"),
+        Block("simam", SimAM, "both"),
+        Block("ela", ELA, "both"),
         Block("hybrid", Hybrid, "hybrid"),
         Block("nonlocal", NonLocal, "mixing", at="stage", skip_last=True),
         Block("context", GlobalContext, "mixing"),

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from attention.blocks import POSITIONS, Map, Score, Sum, wanting
+from attention.blocks import POSITIONS, Map, Score, wanting
 
 
 @dataclasses.dataclass
@@ -128,10 +128,6 @@ def capture(network: nn.Module, scores: bool = False) -> Iterator[dict[str, Capt
         raise TypeError(f"network must be a torch module, got {network!r}")
     kinds = (Map, Score) if scores else Map
     paths = {module: path for path, module in network.named_modules() if isinstance(module, kinds)}
-    if scores:  # until every score is a `Score`
-        for path, module in network.named_modules():
-            if isinstance(module, Sum):
-                paths |= {score: f"{path}.{name}" for name, score in module.named_children()}
     if not any(isinstance(module, Map) for module in paths):
         raise ValueError(
             f"{type(network).__name__} holds no attention: there are no maps to capture"
