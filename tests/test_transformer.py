@@ -159,7 +159,15 @@ def test_the_transformers_start_undecided_between_the_classes():
 @pytest.mark.parametrize("make", [vit, convvit])
 @pytest.mark.parametrize(
     "argument, value",
-    [("width", 0), ("width", 8.0), ("depth", 0), ("heads", 3), ("heads", 0), ("classes", 0)],
+    [
+        ("width", 0),
+        ("width", 8.0),
+        ("depth", 0),
+        ("heads", 3),
+        ("heads", 0),
+        ("heads", True),
+        ("classes", 0),
+    ],
 )
 def test_a_bad_argument_is_named_with_its_value(make, argument, value):
     with pytest.raises(ValueError, match=argument) as error:
@@ -167,6 +175,47 @@ def test_a_bad_argument_is_named_with_its_value(make, argument, value):
     assert repr(value) in str(error.value)
 
 
-def test_a_bad_patch_is_named():
-    with pytest.raises(ValueError, match="patch .* got 0"):
-        vit(patch=0)
+@pytest.mark.parametrize("patch", [0, 4.0, True, 5, 64])
+def test_a_patch_that_does_not_divide_the_images_is_named(patch):
+    with pytest.raises(ValueError, match="patch") as error:
+        vit(patch=patch)
+    assert repr(patch) in str(error.value)
+
+
+@pytest.mark.parametrize("size", [(30, 32), (32, 6), (2, 2)])
+def test_images_that_are_not_whole_patches_are_refused_with_their_size(size):
+    with pytest.raises(ValueError, match=rf"4×4 pixels, got {size[0]}×{size[1]}"):
+        vit(8, 1, 2)(torch.randn(2, 3, *size))
+
+
+@pytest.mark.parametrize("make", [vit, convvit])
+@pytest.mark.parametrize("shape", [(3, 32, 32), (2, 1, 32, 32), (2, 3, 0, 32)])
+def test_what_are_no_images_is_refused_with_its_shape(make, shape):
+    with pytest.raises(ValueError) as error:
+        make(8, 1, 2)(torch.randn(shape))
+    assert str(shape) in str(error.value)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 3), (33, 30), (64, 20)])
+def test_the_hybrid_takes_images_of_any_size_a_token_for_every_4_by_4_pixels(size):
+    network = convvit(8, 1, 2).eval()
+    with capture(network) as maps:
+        assert network(torch.randn(2, 3, *size)).shape == (2, 10)
+    expected = tuple(-(-side // 4) for side in size)
+    assert maps["layers.0.attention.weights"].size == expected
+
+
+def test_position_embeddings_are_interpolated_for_other_sizes_and_not_for_their_own():
+    network = vit(8, 1, 2).eval()
+    ramp = torch.arange(8.0).expand(8, 8)
+    seen = {}
+    network.layers[0].register_forward_hook(lambda layer, inputs, output: seen.update(z=inputs[0]))
+    with torch.no_grad():
+        network.positions.copy_(ramp.expand(1, 8, 8, 8))
+        nn.init.zeros_(network.stem.weight), nn.init.zeros_(network.stem.bias)
+        network(torch.randn(1, 3, 32, 32))
+        assert torch.equal(seen["z"][0, 1:, 0].view(8, 8), ramp)
+        network(torch.randn(1, 3, 64, 16))
+    positions = seen["z"][0, 1:, 0].view(16, 4)
+    assert (positions[:, 1:] > positions[:, :-1] + 1.5).all()  # half as many, twice the way
+    torch.testing.assert_close(positions, positions[:1].expand(16, 4))
