@@ -271,7 +271,7 @@ def test_imputing_solves_the_linear_system(share, size):
         taken[:, :, 2:9, 4:] = taken[:, :, :, -1] = True  # one large hole, up to the border
     else:
         taken = torch.rand(2, 1, *size) < share
-        taken[:, :, 0, 0] = False
+    taken[:, :, 0, 0] = False
     found = impute(images, taken, noise=0)
     solved = np.stack([by_gauss(images[n].numpy(), taken[n, 0].numpy()) for n in range(2)])
     torch.testing.assert_close(found, torch.tensor(solved), rtol=1e-10, atol=1e-10)
