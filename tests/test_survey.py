@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from attention import data, survey
-from attention.blocks.gate import SPATIAL, Gate
+from attention.blocks import SE, SPATIAL, Gate
 from attention.explain import every_map, grad_cam, relevance, relevances
 from attention.networks import fast_resnet, insert, vit
 from attention.results import findings
@@ -61,10 +61,18 @@ def test_every_map_holds_what_the_single_functions_give():
     assert OTHER not in every_map(network, batch[:1])  # there is no other
 
 
+class AveragedFirst(nn.Sequential):
+    """A gate on what is left when the positions are gone."""
+
+    def __init__(self, channels):
+        super().__init__(nn.AdaptiveAvgPool2d(1), SE(channels, 2), nn.Flatten())
+
+
 def test_maps_without_positions_are_left_out():
     batch = torch.randn(2, 3, 20, 24)
     assert list(relevances(fast_resnet(8).eval(), batch)) == []
-    assert list(relevances(insert(fast_resnet(8), "feature_gate").eval(), batch)) == []
+    of_a_vector = insert(fast_resnet(8), AveragedFirst, at="pool").eval()
+    assert list(relevances(of_a_vector, batch)) == []
     network = insert(fast_resnet(8), "encoding", codewords=2, stages=1).eval()
     assert list(relevances(network, batch)) == ["stages.0.1.attention.gate"]
 
