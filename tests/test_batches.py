@@ -94,6 +94,8 @@ def test_flips_alternate():
     assert torch.equal(mirrored[0], ~as_it_is[0]) and mirrored[0].sum() == 30
     assert torch.equal(mirrored[1], as_it_is[0]) and torch.equal(as_it_is[1], mirrored[0])
     assert torch.equal(mirrored[2], mirrored[0])
+    other = epoch(Batches(split, 16, seed=1, crop=0, **PIXELS), 0).round().byte()
+    assert not torch.equal((other == split.images).flatten(1).all(1), as_it_is[0])
 
 
 def test_normalise_is_the_formula():
