@@ -1,6 +1,7 @@
 """Train a network: a run says what, fit() does it, and a record holds what came out.
 
-run         Run: what to train, as plain data; key(): the name of its files
+run         Run: what to train, as plain data
+keys        key(): the name of the files of a run
 identity    what a block is: its version, or a digest of a block of one's own
 recipes     what a run takes from its network; comparison(): the setting that blocks are compared in
 fit         fit(): a run's record, trained if there is none; recorded(): not trained; trained(): its
@@ -10,8 +11,9 @@ machine     what the machine is and what it is fast in
 """
 
 from attention.training.fit import Files, fit, recorded, trained
+from attention.training.keys import key
 from attention.training.recipes import RECIPES, comparison
-from attention.training.run import Options, Run, key
+from attention.training.run import Options, Run
 from attention.training.trainer import Trainer, evaluate, predict
 
 __all__ = [

@@ -29,7 +29,8 @@ from attention.files import (
 from attention.networks import whiten
 from attention.settings import home
 from attention.training import machine
-from attention.training.run import Run, block_of, key
+from attention.training.keys import block_of, key
+from attention.training.run import Run
 from attention.training.trainer import Trainer, evaluate
 
 WHITENED = 5000  # training images that the whitening of a network is computed from

@@ -3,7 +3,8 @@
 A block of this package has the version that its row in the table tells. A block of one's own, from
 a notebook cell say, has no such number: it is known by a digest of its compiled code and of
 everything that this code reaches. Comments, formatting, line numbers and the docstring of a class
-do not count, nor does when or in which process it was defined; the version of Python does.
+do not count, nor does when or in which process it was defined; the version of Python does, and a
+move from a notebook to a file may (it is compiled another way there).
 """
 
 import collections.abc
@@ -194,8 +195,9 @@ class _Digest:
             elif name in ("LOAD_DEREF", "LOAD_CLASSDEREF") and _own_module(inside.get(value)):
                 self.add_used(inside[value], after, f"{way}, closure {value}")
             elif name == "IMPORT_NAME":
-                level = instructions[number - 2].argval
-                module = _imported(level * "." + value, names.get("__package__"))
+                dots = "." * instructions[number - 2].argval
+                path = importlib.util.resolve_name(dots + value, names.get("__package__"))
+                module = importlib.import_module(path)
                 if after[0].opname != "IMPORT_FROM":
                     self.add_used(module, [], f"{way}, import {value}")
             elif name == "IMPORT_FROM":
@@ -301,12 +303,9 @@ def _origin(module):
     found = sys.modules.get(top)
     places = [getattr(found, "__file__", None), *getattr(found, "__path__", ())]
     installed = {"site-packages", "dist-packages"}
-    if top == "attention" or not any(installed & set(Path(p).parts) for p in places if p):
+    if top in ("__main__", "attention") or not any(
+        installed & set(Path(p).parts) for p in places if p
+    ):
         return None
     names = importlib.metadata.packages_distributions().get(top, [])
     return " ".join(f"{n} {importlib.metadata.version(n)}" for n in sorted(set(names))) or top
-
-
-def _imported(name, package):
-    """The module that an import statement in a function gives."""
-    return importlib.import_module(importlib.util.resolve_name(name, package))

@@ -79,7 +79,7 @@ def describe(device: str | torch.device) -> dict[str, str | int | None]:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": str(torch.__version__),  # a plain text: a checkpoint holds no class of torch's
-        "torchvision": torchvision.__version__,
+        "torchvision": str(torchvision.__version__),
         "commit": _commit(),
     }
 

@@ -3,6 +3,8 @@
 `Run` says what the numbers mean. A row of `NETWORKS` names its recipe.
 """
 
+from attention.checks import one_of
+from attention.networks import NETWORKS
 from attention.settings import profile
 
 RECIPES = {
@@ -55,5 +57,6 @@ def comparison(network: str = "fast") -> dict:
 
     Run(block="sse", **comparison())         Run(**comparison("vit"))
     """
+    one_of("network", network, NETWORKS)
     setting = COMPARISON[profile()]
     return {"network": network, "epochs": setting["epochs"], "width": setting["width"].get(network)}

@@ -1,29 +1,30 @@
-"""`Run` says what to train, `key` gives its files their name."""
+"""`Run` says what to train."""
 
 import dataclasses
-import hashlib
+import functools
 import inspect
 import json
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
+import numbers
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from attention.blocks import Block, known
-from attention.checks import at_least, at_least_one, one_of
-from attention.data import Dataset
+from attention.checks import (
+    at_least,
+    at_least_one,
+    between,
+    fraction,
+    not_negative,
+    one_of,
+    positive,
+)
 from attention.networks import NETWORKS, insert
 from attention.settings import PROFILES, profile
-from attention.training import identity
 from attention.training.recipes import RECIPES
-
-# Raised by one when the same run would be trained another way: its records are not found any more.
-TRAINER_VERSION = 1
-
-SEEDS = 2**32
 
 
 class Options(Mapping):
@@ -62,13 +63,43 @@ def _plain(name, value):
     """The value of an option as a record can hold it."""
     if isinstance(value, list | tuple):
         return tuple(_plain(name, item) for item in value)
-    number = isinstance(value, int | float) and math.isfinite(value)
-    if not (value is None or isinstance(value, str) or number):
-        raise ValueError(
-            f"options must be finite numbers, text, None, or lists of those, so that the record "
-            f"can hold them; got {name}={value!r}"
-        )
-    return value
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, numbers.Real) and math.isfinite(value):
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
+    raise ValueError(
+        "options must be finite numbers, text, None, or lists of those, so that the record can "
+        f"hold them; got {name}={value!r}"
+    )
+
+
+def _below_one(name, value):
+    """A number from 0 on, below 1."""
+    if not_negative(name, value) >= 1:
+        raise ValueError(f"{name} must be below 1, got {value!r}")
+    return float(value)
+
+
+def _rate(check):
+    """This check, and the number as a float: 1 and 1.0 are the same run."""
+    return lambda name, value: float(check(name, value))
+
+
+# Fields that may be left out, and what they must be where they are not.
+CHECKS = {
+    "width": at_least_one,
+    "epochs": at_least_one,
+    "train_images": at_least_one,
+    "test_images": at_least_one,
+    "batch_size": at_least_one,
+    "crop": functools.partial(at_least, 0),
+    "learning_rate": _rate(positive),
+    "norm_bias_rate": _rate(not_negative),
+    "weight_decay": _rate(not_negative),
+    "warmup": _rate(fraction),
+    "momentum": _below_one,
+    "label_smoothing": _below_one,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -117,21 +148,16 @@ class Run:
     def __post_init__(self) -> None:
         one_of("network", self.network, NETWORKS)
         self._check_block()
-        if at_least(0, "seed", self.seed) >= SEEDS:
-            raise ValueError(f"seed must be less than 2**32, got {self.seed}")
-        for name in ("width", "epochs", "train_images", "test_images", "batch_size"):
-            if getattr(self, name) is not None:
-                at_least_one(name, getattr(self, name))
-        if self.crop is not None:
-            at_least(0, "crop", self.crop)
+        self._set("seed", between(0, 2**32 - 1, "seed", self.seed))
         if self.optimizer is not None:
             one_of("optimizer", self.optimizer, ("sgd", "adamw"))
-        for name in ("learning_rate", "norm_bias_rate", "weight_decay"):
-            self._check_number(name, "at least 0", lambda x: x >= 0)
-        self._check_number("learning_rate", "above 0", lambda x: x > 0)
-        self._check_number("warmup", "above 0 and below 1", lambda x: 0 < x < 1)
-        for name in ("momentum", "label_smoothing"):
-            self._check_number(name, "at least 0 and below 1", lambda x: 0 <= x < 1)
+        for name, check in CHECKS.items():
+            if getattr(self, name) is not None:
+                self._set(name, check(name, getattr(self, name)))
+
+    def _set(self, name: str, value: Any) -> None:
+        """Set a field while the run is made; afterwards it cannot be changed."""
+        object.__setattr__(self, name, value)
 
     def _check_block(self) -> None:
         """Bring block, stages and options into their one form, so that equal runs are equal."""
@@ -146,7 +172,7 @@ class Run:
             row = known(self.block)
             options = _in_order(row, options)
             if _is_named(row):
-                object.__setattr__(self, "block", row.name)
+                self._set("block", row.name)
                 if self.at is not None and (self.at == "pool") != (row.at == "pool"):
                     raise ValueError(
                         "at must be 'pool' for a pooling and for nothing else, got "
@@ -157,19 +183,8 @@ class Run:
             if self.stages is not None and "pool" in (self.at, row.at):
                 raise ValueError(f"stages must be None for a pooling, got {self.stages!r}")
         if self.stages is not None:
-            object.__setattr__(self, "stages", _stages(self.stages))
-        object.__setattr__(self, "options", options)
-
-    def _check_number(self, name: str, expected: str, fits: Callable[[float], bool]) -> None:
-        """Raise a ValueError unless the field is None or a finite number that fits."""
-        value = getattr(self, name)
-        if value is None:
-            return
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise ValueError(f"{name} must be a number, got {value!r}")
-        if not math.isfinite(value) or not fits(value):
-            raise ValueError(f"{name} must be a finite number {expected}, got {value!r}")
-        object.__setattr__(self, name, float(value))  # 1 and 1.0 are the same run
+            self._set("stages", _stages(self.stages))
+        self._set("options", options)
 
     @property
     def row(self) -> Block | None:
@@ -190,10 +205,10 @@ class Run:
         network = self.network if self.width is None else f"{self.network}-{self.width}"
         if self.block is None:
             return f"{network} (plain)"
-        words = [f"{key} {_word(x)}" for key, x in self.options.items() if key != "variant"]
+        words = [f"{key} {word(x)}" for key, x in self.options.items() if key != "variant"]
         words += [self.options["variant"]] if "variant" in self.options else []
         words += [f"at {self.at}"] if self.at else []
-        words += [f"stages {_word(self.stages)}"] if self.stages else []
+        words += [f"stages {word(self.stages)}"] if self.stages else []
         return f"{network} + {self.row.name}" + (f" ({'; '.join(words)})" if words else "")
 
     def resolved(self) -> "Run":
@@ -233,92 +248,40 @@ def _is_named(row):
 
 def _stages(stages):
     """Stages as a tuple, sorted and without repetitions."""
-    numbers = (stages,) if isinstance(stages, int) else stages
-    if not isinstance(numbers, tuple | list | range) or not numbers:
-        raise ValueError(f"stages must be a number or some, counted from 1, got {stages!r}")
-    return tuple(sorted({at_least_one("stages", number) for number in numbers}))
+    several = isinstance(stages, Iterable) and not isinstance(stages, str)
+    chosen = tuple(stages) if several else (stages,)
+    if not chosen:
+        raise ValueError(f"stages must be some, counted from 1, got {stages!r}")
+    return tuple(sorted({at_least_one("stages", number) for number in chosen}))
 
 
 def _in_order(row, options):
     """The options in the order of the block's signature, which has to take them."""
-    channels, *taken = _signature(row.cls)
-    names = [p.name for p in taken if p.kind is not p.VAR_KEYWORD]
+    channels, *taken = signature(row.cls)
+    by_name = [p for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    names = [p.name for p in by_name]
     unknown = sorted(options.keys() - set(names))
-    if channels.name in options or (unknown and len(names) == len(taken)):
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in taken)
+    if channels.name in options or (unknown and not takes_any):
         takes = f"takes {', '.join(names)}" if names else "takes none"
         raise TypeError(f"options of block {row.name}: it {takes}; got {', '.join(options)}")
-    needed = [p.name for p in taken if p.name in names and p.default is p.empty]
+    needed = [p.name for p in by_name if p.default is p.empty]
     if missing := [name for name in needed if name not in options]:
         raise TypeError(f"options of block {row.name} must give {', '.join(missing)}")
     return Options({name: options[name] for name in [*names, *unknown] if name in options})
 
 
-def _signature(function):
-    """The parameters that can be given by name, the channels first."""
+def signature(function):
+    """The parameters of a callable, the first of which takes the channels."""
     try:
-        parameters = inspect.signature(function).parameters.values()
+        parameters = inspect.signature(function).parameters
     except (TypeError, ValueError):  # written in C: whatever it takes
-        parameters = inspect.signature(lambda channels, **options: None).parameters.values()
-    found = [p for p in parameters if p.kind is not p.VAR_POSITIONAL]
-    if not found:
+        parameters = inspect.signature(lambda channels, **options: None).parameters
+    if not parameters:
         raise TypeError(f"block must take the number of channels, {function!r} takes nothing")
-    return found
+    return list(parameters.values())
 
 
-def _defaults(function):
-    """{name: default} of a signature."""
-    return {p.name: p.default for p in _signature(function) if p.default is not p.empty}
-
-
-def block_of(run: Run) -> dict[str, str] | None:
-    """What a record tells of the run's block: its name, family, place and version."""
-    row = run.row
-    if row is None:
-        return None
-    told = {"name": row.name, "family": row.family, "at": row.at}
-    return told | {"version": identity.version(row)}
-
-
-def key(run: Run, data: Dataset) -> str:
-    """A name for the files of a run on a dataset: readable words, and a digest.
-
-    The digest is of all that changes the result: the run, the block's version and defaults, the
-    network's, the trainer's, the dataset's name and its images. No network is built.
-
-    Raises ValueError for a block that `identity.version` cannot tell from others.
-    """
-    run, network, row = run.resolved(), NETWORKS[run.network], run.row
-    block = None
-    if row is not None:
-        # the defaults of a block of one's own are in its version, whatever they are
-        defaults = _defaults(row.cls) if identity.ours(row) else None
-        block = [identity.version(row), row.at, row.skip_last, defaults]
-    whole = {
-        "run": run.plain(),
-        "network": [network.version, _defaults(network.make)],
-        "block": block,
-        "trainer": TRAINER_VERSION,
-        "data": [data.name, data.checksum],
-    }
-    text = json.dumps(whole, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
-    words = "-".join(re.sub(r"[^\w.+]+", "_", word, flags=re.ASCII) for word in _words(run))
-    return f"{words[:100]}-seed{run.seed}-{digest}"
-
-
-def _words(run):
-    """What tells a resolved run from others; the seed is told at the end."""
-    usual = RECIPES[NETWORKS[run.network].recipe] | {"width": None, "at": None, "stages": None}
-    usual |= {"train_images": None, "test_images": None, "epochs": None}
-    fields = {name: getattr(run, name) for name in usual}
-    changed = {name: x for name, x in fields.items() if x != usual[name]}
-    return [
-        run.network,
-        run.row.name if run.block is not None else "plain",
-        *(f"{name}{_word(x)}" for name, x in {**run.options, **changed}.items()),
-    ]
-
-
-def _word(value):
+def word(value):
     """A value in a name: 16, official, avg, max."""
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
