@@ -58,6 +58,13 @@ def test_mean_and_std_and_checksum():
     assert Dataset("other", split, dataset.test, names).checksum == dataset.checksum
 
 
+def test_a_channel_that_never_varies_is_not_divided_by_0():
+    pixels = torch.full((2, 3, 4, 4), 51, dtype=torch.uint8)
+    mean, std = mean_and_std(pixels)
+    torch.testing.assert_close(mean, torch.full((3,), 0.2))
+    torch.testing.assert_close(std, torch.full((3,), 1 / 255))
+
+
 def test_mean_and_std_need_pixels():
     for wrong in (torch.zeros(0, 3, 8, 8, dtype=torch.uint8), torch.zeros(2, 3, 8, 8), None):
         with pytest.raises(DataError):

@@ -164,12 +164,12 @@ def _list_folder(path):
                     continue
                 classes[split, folder.name] = 0
                 for entry in os.scandir(folder):
-                    if key := _place(path, (split, folder.name, entry.name)):
-                        files[key] = entry.stat()
-                        if not stat.S_ISREG(
-                            files[key].st_mode
-                        ):  # to read a pipe would take for ever
-                            raise DataError(f"{path}: {'/'.join(key)} is no file")
+                    key = _place(path, (split, folder.name, entry.name))
+                    if key is None:
+                        continue
+                    files[key] = entry.stat()
+                    if not stat.S_ISREG(files[key].st_mode):  # reading a pipe would hang
+                        raise DataError(f"{path}: {'/'.join(key)} is no file")
     except OSError as error:  # a link that leads nowhere, a folder that may not be read
         raise DataError(f"{path}: cannot list its files ({error})") from error
     _check(path, classes | {key: file.st_size for key, file in files.items()})
