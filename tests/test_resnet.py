@@ -78,3 +78,8 @@ def test_a_block_that_forgets_the_shape_is_refused_and_not_broadcast(kept):
 
     with pytest.raises(ValueError, match=r"keep the shape .*\(2, 4, 8, 8\); Forgetful gave \(2, 4"):
         insert(resnet(8, 4), Forgetful)(torch.randn(2, 3, 8, 8))
+
+
+def test_statistics_of_every_norm_take_a_tenth_of_the_new_ones():
+    norms = [m for m in resnet(8, 4).modules() if isinstance(m, nn.BatchNorm2d)]
+    assert len(norms) == 7 and {m.momentum for m in norms} == {0.1}
