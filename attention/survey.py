@@ -39,7 +39,7 @@ from attention.explain import (
     rank_correlation,
 )
 from attention.files import NUMBER, read_record, set_aside, write_record
-from attention.results.findings import choose, compared, frame, over_seeds
+from attention.results.findings import choose, measures, over_seeds, own_and_gradcam
 from attention.settings import home, profile
 from attention.study import grids
 from attention.training import Run, evaluate, fit, key, machine, predict, trained
@@ -261,9 +261,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     records = survey(chosen.what, runs, data, minutes=chosen.minutes)
     if not records:
         return
-    table = frame(records)
+    table = measures(records)
     if chosen.what == "localisation":
-        table = compared(table, choose(table))
+        table = own_and_gradcam(table, choose(table))
     print(over_seeds(table, MEASURES[chosen.what]).round(3).to_string())
 
 

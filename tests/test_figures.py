@@ -8,10 +8,12 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 import torch
+from invented import record
 from matplotlib.patches import Rectangle
 
 from attention import figures
 from attention.exercises import check
+from attention.results import histories
 
 
 @pytest.fixture(autouse=True)
@@ -97,3 +99,77 @@ def test_patches_come_row_by_row():
     shown = [i.get_array() for i in image_axes(figure) if i.get_array().shape == (2, 2, 3)]
     assert [int(one[0, 0, 0]) for one in shown] == list(range(16))
     assert all((one == one[0, 0]).all() for one in shown)
+
+
+PICTURES = torch.zeros(3, 3, 8, 8, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: figures.pictures(PICTURES, ["a"]), "as many of each, got 3 images, 1 titles"),
+        (lambda: figures.pictures(PICTURES[:0], []), "images: expected at least one, got none"),
+        (lambda: figures.pictures(PICTURES, "abc", columns=0), "columns must be .* at least 1"),
+        (lambda: figures.patches(torch.zeros(3, 16, 16), 5), "16×16 pixels into whole .* got 5"),
+        (lambda: figures.patches(torch.zeros(3, 16, 16), 0), "side must be .* at least 1, got 0"),
+        (lambda: figures.spatial_maps(PICTURES, {}, "abc"), "maps: expected at least one"),
+        (
+            lambda: figures.spatial_maps(PICTURES, {"gate": torch.ones(2, 1, 4, 4)}, "abc"),
+            "got 3 images, 3 titles, 2 maps of gate",
+        ),
+        (lambda: figures.queries(PICTURES, {}, "abc"), "maps: expected at least one"),
+        (lambda: figures.queries(PICTURES, {"a": torch.ones(3, 4, 4)}, "ab"), "3 images, 2 titles"),
+        (lambda: figures.explained(PICTURES[0], {}), "maps: expected at least one"),
+        (lambda: figures.before_after({}), "maps: expected at least one"),
+        (lambda: figures.variation({}), "maps: expected at least one"),
+        (lambda: figures.two_scales(PICTURES, torch.ones(2, 4, 4), "", ""), "3 images, 2 maps"),
+        (lambda: figures.cost_bars(pd.DataFrame({"a": [1]}, ["x"]), {"a": "A"}, "y"), "baseline"),
+    ],
+)
+def test_what_cannot_be_drawn_is_named(call, says):
+    with pytest.raises(ValueError, match=says):
+        call()
+
+
+@pytest.mark.parametrize("name", ["../../../evil", "a/b", "/etc", "..", ".", "", "a\\b"])
+def test_figures_and_tables_stay_in_their_folder(own_home, name):
+    figure = plt.figure()
+    for call in (
+        lambda: figures.folder(name),
+        lambda: figures.save(figure, "name", name),
+        lambda: figures.save(figure, name, "flowers"),
+        lambda: figures.save_table(pd.DataFrame(), name, "flowers"),
+    ):
+        with pytest.raises(ValueError, match="must be a name without a folder in it"):
+            call()
+    assert list(own_home.iterdir()) == []
+
+
+def test_cost_bars_show_what_is_added():
+    table = pd.DataFrame({"step_ms": [100.0, 112.0, 95.0]}, ["plain", "se", "fast"])
+    [axis] = figures.cost_bars(table, {"step_ms": "step (ms)"}, "plain").axes
+    assert [bar.get_width() for bar in axis.patches] == [12, -5]
+    assert [text.get_text().strip() for text in axis.texts] == ["+12", "−5"]
+    assert "plain: 100" in axis.get_title()
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["se", "fast"]
+
+
+def test_time_and_accuracy_of_each_epoch():
+    table = histories([record("a", 0, 44, history=[10, 40]), record("b", 0, 66, history=[50, 60])])
+    [axis] = figures.over_time(table, {"a": 2.0, "b": 3.0}).axes
+    assert [list(line.get_xdata()) for line in axis.lines] == [[2, 4], [3, 6]]
+    assert list(axis.lines[1].get_ydata()) == [50, 60]
+    stars = [part.get_offsets()[0].tolist() for part in axis.collections[:2]]
+    assert stars == [[4, 44], [6, 66]]
+
+
+def test_all_signed_maps_have_one_polarity():
+    pair = (torch.randn(4, 4), torch.randn(4, 4))
+    gate = figures.before_after({"a gate": pair})
+    maps = {"a": torch.ones(3, 4, 4)}
+    parts = [torch.randn(3, 2, 1, 1), torch.randn(3, 1, 4, 4), torch.rand(3, 2, 4, 4)]
+    logits = figures.branches(PICTURES, "abc", *parts, "title")
+    drawn = [*image_axes(gate), *image_axes(figures.queries(PICTURES, maps, "abc"))]
+    drawn += [image for axis in logits.axes[3:9] for image in axis.images]
+    colours = {image.get_cmap().name for image in drawn if image.get_array().ndim == 2}
+    assert colours == {figures.SIGNED}

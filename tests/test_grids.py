@@ -1,5 +1,6 @@
 """What a study trains: the lists of runs, their order, and what a choice may look at."""
 
+import inspect
 import itertools
 import re
 
@@ -151,7 +152,8 @@ def test_the_number_of_seeds_follows_the_profile(monkeypatch):
 
 def test_the_contest_is_that_of_the_hybrid_and_its_parents(monkeypatch):
     monkeypatch.setenv("ATTENTION_PROFILE", "quick")
-    parents = trials.parents(grids.mechanism("hybrid"))
+    parameters = inspect.signature(Hybrid).parameters.values()
+    parents = trials.parents({option.name: option.default for option in parameters})
     assert set(grids.CONTEST) == {None, "hybrid", *parents}
     for name in grids.CONTEST:
         seeds = [run.seed for run in grids.everything() if run.block == name and run.width == 16]

@@ -2,91 +2,191 @@
 
 import json
 import re
-import subprocess
 
 import nbformat
 import pandas as pd
 import pytest
 from address import ROOT, address, change, places
+from invented import block, record, study
 
-from attention.results import readme
-from attention.results import tables as records
+from attention import results
+from attention.files import write_record
+from attention.results import readme, statistics
+from attention.results.tables import DESCRIBING
 
-
-def record(name, seed, accuracy, seconds, dataset="shapes10"):
-    return {
-        "name": name,
-        "run": {"seed": seed, "epochs": 2},
-        "dataset": {"name": dataset, "train_images": 100, "test_images": 50},
-        "result": {"test_accuracy": accuracy, "parameters": 1000, "flops": 2_500_000},
-        "cost": {"seconds": seconds, "images_per_second": 10.0},
-        "machine": {"hardware": "abacus", "threads": 2, "precision": "float32"},
-    }
+PLAIN = "fast-16 (plain)"
 
 
 def rows_of(text):
     lines = [line for line in text.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def test_a_frame_has_a_row_a_record_and_names_are_not_taken_apart():
+    records = [
+        record("any name + at all", 3, 81.5, width=None),
+        block("cbam", 0, 82.0, family="both", options={"variant": "official"}, at="stage",
+              stages=[1, 2], sessions=2),
+        block("mine", 0, 83.0, family="own"),
+    ]  # fmt: skip
+    table = results.frame(records)
+    assert pd.isna(table.block[0]) and table.block.to_list()[1:] == ["cbam", "mine"]
+    assert table.family.to_list() == ["plain", "both", "own"]
+    assert table.width.isna()[0] and table.width[1] == 16
+    assert pd.isna(table.place[0]) and table.place.to_list()[1:] == [
+        "stage, stages 1, 2",
+        "residual",
+    ]
+    assert table.options[1] == {"variant": "official"} and table.mflops[0] == 2.5
+    assert table.precision.to_list() == ["float32", "bfloat16, then float32", "float32"]
+    assert table.seed[0] == 3 and table.test_accuracy[2] == 83.0
+    assert set(DESCRIBING) < set(table.columns)
+    assert results.frame([]).empty
+
+
+def test_labels_say_what_is_needed_to_tell_networks_apart():
+    def short(*records):
+        return list(results.labels(results.frame(records)).values())
+
+    assert short(record(), block("se")) == [PLAIN, "se"]
+    official = block("cbam", options={"variant": "official"})
+    official["name"] = "fast-16 + cbam (official)"
+    assert short(block("cbam"), official) == ["cbam", "cbam (official)"]
+    pools = block("cbam", options={"pools": ["avg", "max"], "kernel_size": 3})
+    assert short(pools) == ["cbam (pools avg, max; kernel_size 3)"]
+    after = block("cbam", at="stage")
+    after["name"] = "fast-16 + cbam (at stage)"
+    assert short(block("cbam"), after) == ["cbam (residual)", "cbam (stage)"]
+    other = block("se")
+    other["name"] = "resnet20 + se"
+    assert short(block("se"), other) == [
+        "fast-16 + se",
+        "resnet20 + se",
+    ]
+    assert results.labels(pd.DataFrame({"name": ["a + b"]})) == {"a + b": "a + b"}
+    means = statistics.means(results.frame([record(), block("se")]))  # names as the index
+    assert results.labels(means) == {PLAIN: PLAIN, "fast-16 + se": "se"}
+
+
+def test_tables_made_of_a_table_keep_what_describes_a_network():
+    table = results.frame(study({PLAIN: (70, 71, 72), "fast-16 + se": (71, 72.5, 74)}))
+    pairs = statistics.paired(table, PLAIN)
+    tables = [statistics.means(table), pairs, statistics.pooled(table, PLAIN),
+              statistics.versus(table, "fast-16 + se", [PLAIN]), statistics.matched(table, [PLAIN]),
+              statistics.equivalence(pairs, 1), results.ranking.ranks(table).table]  # fmt: skip
+    for made in tables:
+        assert set(DESCRIBING) < set(made.columns)
+        assert (made.family == made.index.map({PLAIN: "plain", "fast-16 + se": "channel"})).all()
+
+
+def test_histories_have_a_row_an_epoch_and_one_setting():
+    records = [record("a", 0, 41, history=[10, 40]), record("a", 1, 51, history=[30, 50])]
+    table = results.histories(records)
+    assert table.train_accuracy.to_list() == [10, 40, 30, 50]
+    assert table.test_accuracy.to_list() == [41, 41, 51, 51]
+    with pytest.raises(ValueError, match="one record a seed of a"):
+        results.histories([*records, record("a", 1, history=[1, 2])])
+    with pytest.raises(ValueError, match="one setting .* of b"):
+        results.histories([record("b", 0, history=[1]), record("b", 1, history=[1, 2])])
+    with pytest.raises(ValueError, match="records: expected at least one"):
+        results.histories([])
+
+
+def test_plain_networks_are_those_of_the_family_the_smallest_first():
+    table = results.frame(
+        [record("wide", parameters=9), record("narrow", parameters=5), block("se")]
+    )
+    assert results.plain_networks(table) == ["narrow", "wide"]
+    with pytest.raises(ValueError, match="got 'family'"):
+        results.plain_networks(pd.DataFrame({"name": ["a"]}))
+
+
+def test_beside_puts_a_networks_columns_on_each_of_its_runs():
+    table = results.frame(study({PLAIN: (70, 71), "fast-16 + se": (71, 72)}))
+    columns = pd.DataFrame({"step_ms": [5.0], "parameters": [1]}, index=["fast-16 + se"])
+    rows = results.beside(table, columns)
+    assert rows.step_ms.to_list()[2:] == [5, 5] and len(rows) == 4
+    assert rows.parameters.to_list()[2:] == [1, 1]  # replaced, not doubled
+    assert rows.step_ms.isna().to_list()[:2] == [True, True]
 
 
 def test_markdown_keeps_datasets_apart_and_marks_single_runs():
-    text = readme.markdown([record("a", 0, 80.0, 10), record("a", 0, 50.0, 10, "flowers")])
+    text = readme.markdown([record(), record("fast-16 (plain)", 0, 50.0, "shapes")])
     assert text.count("| network") == 2
-    assert "**shapes10**, 100 training images, 2 epochs" in text and "**flowers**" in text
+    assert "**shapes**, 100 training images, 2 epochs" in text and "**flowers**" in text
     [row] = [row for row in rows_of(text) if "80.00" in row]
-    assert row == ["a", "1", "80.00", "–", "1,000", "2.5"]
+    assert row[:4] == [PLAIN, "1", "80.00", "–"] and row[-2:] == ["1,000", "2.5"]
 
 
 def test_markdown_gives_intervals_differences_and_costs():
-    values = {"net (plain)": (80.0, 82.0), "net + a": (84.0, 86.5)}
-    runs = [record(n, seed, v, 10) for n, row in values.items() for seed, v in enumerate(row)]
-    costs = pd.DataFrame({"step_ms": [12.3], "latency_ms": [4.0], "memory_mib": [7.0]}, ["net + a"])
-    plain, block = rows_of(readme.markdown(runs, costs))[2:4]
+    runs = study({PLAIN: (80.0, 82.0), "fast-16 + a": (84.0, 86.5)})
+    costs = pd.DataFrame({"step_ms": [12.3], "latency_ms": [4.0], "memory_mib": [7.0]},
+                         ["fast-16 + a"])  # fmt: skip
+    heading, _, better, plain = rows_of(readme.markdown(runs, costs))[:4]
     # with two seeds: t = 12.706 (97.5 %, one degree of freedom) times half the distance
-    assert plain[:6] == ["net (plain)", "2", "81.00", "68.3 to 93.7", "–", "–"]
-    assert block[1:6] == ["2", "85.25", "69.4 to 101.1", "+4.25 *", "+1.1 to +7.4"]
-    assert plain[-3:] == ["–", "–", "–"] and block[-3:] == ["12", "4.00", "7"]
+    assert plain[:6] == [PLAIN, "2", "81.00", "68.3 to 93.7", "–", "–"]
+    assert better[:6] == ["a", "2", "85.25", "69.4 to 101.1", "+4.25 *", "+1.1 to +7.4"]
+    assert plain[-3:] == ["–", "–", "–"] and better[-3:] == ["12", "4.00", "7"]
+    assert heading[4:7] == ["minus plain: points", "minus plain: interval", "minus plain: p (Holm)"]
 
 
-def test_advice_names_the_cheapest_that_is_as_good_as_the_best():
-    values = {"net (plain)": (80.0, 81.0, 82.0), "net + a": (80.2, 80.9, 82.3),
-              "net + b": (84.0, 85.1, 86.0)}  # fmt: skip
-    runs = [record(n, seed, v, 10) for n, row in values.items() for seed, v in enumerate(row)]
+def test_a_star_needs_the_corrected_p():
+    base, rivals = [80.0, 81.0, 82.5], {}
+    for number in range(9):
+        rivals[f"fast-16 + b{number}"] = [v + d for v, d in zip(base, (1, -1, 0.2), strict=True)]
+    rivals["fast-16 + near"] = [v + d for v, d in zip(base, (1.0, 1.3, 1.1), strict=True)]
+    rivals["fast-16 + sure"] = [v + d for v, d in zip(base, (1.0, 1.001, 1.002), strict=True)]
+    runs = study({PLAIN: base} | rivals)
+    pairs = statistics.paired(results.frame(runs), PLAIN)
+    assert pairs.p["fast-16 + near"] < 0.05 < pairs.p_corrected["fast-16 + near"]
+    rows = {row[0]: row for row in rows_of(readme.markdown(runs))}
+    assert "*" not in "".join(rows["near"]) and rows["sure"][4] == "+1.00 *"
+
+
+def test_advice_names_the_cheapest_that_is_shown_to_be_as_good_as_the_best():
+    values = {PLAIN: (80.0, 81.0, 82.0), "fast-16 + a": (80.2, 81.1, 82.3),
+              "fast-16 + b": (84.0, 85.1, 86.0)}  # fmt: skip
     costs = pd.DataFrame({"step_ms": [10.0, 10.1, 14.0], "latency_ms": [1.0, 1.0, 2.0],
                           "memory_mib": [5.0, 5.0, 5.0]}, list(values))  # fmt: skip
-    text = readme.markdown(runs, costs)
+    text = readme.markdown(study(values), costs)
     rows = {row[0]: row[1:] for row in rows_of(text) if "≤" in row[0]}
     cheap, dear = rows["step (ms) ≤ 11.0 (plain × 1.1)"], rows["step (ms) ≤ 15.0 (plain × 1.5)"]
-    assert cheap[0] == "net (plain)" and cheap[2] == "a" and cheap[3] == "−0.13"
+    # 0.2 ± 0.1, with t = 2.92: at least −0.20 − 2.92 · 0.1 / √3
+    assert cheap == [PLAIN, "81.00", "a", "−0.20", "−0.37", "2"]
     assert dear == ["b", "85.03", "b", "–", "–", "1"]
-    one = [run for run in runs if run["run"]["seed"] == 0]
-    assert "≤" not in readme.markdown(one, costs)  # one seed is no ground for advice
+    assert "≤" not in readme.markdown(study({n: v[:1] for n, v in values.items()}), costs)
 
 
 def test_runs_of_two_machines_stand_in_one_table_that_names_both():
-    runs = [record("a", seed, 80.0 + seed, 10) for seed in range(3)]
-    runs[0]["machine"] = {"hardware": "slide rule", "threads": 1, "precision": "bfloat16"}
+    runs = [record(seed=seed, accuracy=80.0 + seed) for seed in range(3)]
+    runs[0]["cost"]["sessions"][0] |= {"hardware": "slide rule", "precision": "bfloat16"}
     text = readme.markdown(runs)
     assert "seed 0 on slide rule, bfloat16; seed 1, 2 on abacus, float32:" in text
     assert text.count("| network") == 1
 
 
+def test_what_markdown_would_read_as_its_own_is_escaped():
+    text = readme.markdown([block("a|b<script>")])
+    assert r"a\|b&lt;script&gt;" in text and "<script>" not in text
+
+
 def test_what_is_chosen_by_or_explained_is_not_among_the_results(tmp_path):
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "benchmarks").mkdir()
     for name in ("flowers", "flowers-validation", "flowers-random-labels", "shapes10"):
-        text = json.dumps(record("a", 0, 80.0, 10, name))
-        (tmp_path / "runs" / f"{name}.json").write_text(text)
-    row = {"name": "a", "step_ms": 1.0, "time": 1.0, "latency_ms": 1.0, "memory_mib": 1.0}
+        write_record(tmp_path / "runs" / f"{name}.json", record(dataset=name))
+    row = {"name": PLAIN, "step_ms": 1.0, "time": 1.0, "latency_ms": 1.0, "memory_mib": 1.0}
     machine = {"hardware": "abacus", "threads": 2, "precision": "float32"}
     measured = {"machine": machine, "rounds": 3, "batch_size": 8, "rows": [row]}
-    (tmp_path / "benchmarks" / "mechanisms.json").write_text(json.dumps(measured))
+    write_record(tmp_path / "benchmarks" / "mechanisms.json", measured)
     text = readme.report(tmp_path)
     assert text.count("| network") == 1 and "**flowers**" in text
+    assert "Step: one training step, 8 images of 32×32" in text and "3 rounds, on abacus, 2" in text
+    (tmp_path / "benchmarks" / "mechanisms.json").write_text("{}")
+    with pytest.raises(ValueError, match="mechanisms.json"):
+        readme.report(tmp_path)
     (tmp_path / "benchmarks" / "mechanisms.json").unlink()  # nobody has measured costs
     assert readme.report(tmp_path).count("| network") == 1
     (tmp_path / "runs" / "flowers.json").unlink()
-    assert readme.report(tmp_path).startswith("No run has a record yet")
+    assert readme.report(tmp_path) == ""
 
 
 def test_readme_is_written_between_the_marks_only(tmp_path):
@@ -99,31 +199,16 @@ def test_readme_is_written_between_the_marks_only(tmp_path):
     path.write_text("no marks")
     with pytest.raises(ValueError, match="has no lines"):
         readme.write_readme(path, "new")
+    committed = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(committed.count(mark) == 1 for mark in readme.MARKS)
 
 
 def test_a_file_that_is_no_record_is_named(tmp_path):
-    (tmp_path / "good.json").write_text(json.dumps(record("a", 0, 80.0, 10)))
-    assert len(records.read(tmp_path)) == 1
+    write_record(tmp_path / "good.json", record())
+    assert len(results.read(tmp_path)) == 1
     (tmp_path / "bad.json").write_text('{"name": "a"')
     with pytest.raises(ValueError, match="bad.json .* is not a record"):
-        records.read(tmp_path)
-
-
-def committed_files():
-    command = ["git", "ls-files", "data/runs", "data/benchmarks"]
-    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    if listed.returncode:
-        pytest.skip("not a git checkout: which records are committed is not known")
-    return listed.stdout.split()
-
-
-def test_the_tables_in_the_readme_are_those_of_the_committed_records(tmp_path):
-    for name in committed_files():  # one's own runs, which lie beside them, do not count
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    shown = text.split(f"{readme.MARKS[0]}\n")[1].split(f"\n{readme.MARKS[1]}")[0]
-    assert shown == readme.report(tmp_path / "data"), "stale: run `make results`"
+        results.read(tmp_path)
 
 
 def test_every_address_is_the_one_in_pyproject():

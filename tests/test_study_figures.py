@@ -8,18 +8,19 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from invented import record
 from matplotlib.text import Text
 
 from attention import figures
-from attention.blocks import BLOCKS
-from attention.blocks.pooling import POOLINGS
-from attention.figures.families import FAMILIES, family, labels, look
-from attention.results import statistics
+from attention.blocks import BLOCKS, FAMILIES, POOLINGS, known
+from attention.figures import families
+from attention.results import histories, labels, ranking, statistics
 
-NAMES = [
-    "fast-16 (plain)", "fast-17 (plain)", "vit-64 (plain)",
-    *(f"fast-16 + {name}" for name in (*BLOCKS, *POOLINGS)),
-]  # fmt: skip
+FAMILY = {
+    "fast-16 (plain)": "plain", "fast-17 (plain)": "plain", "vit-64 (plain)": "transformer",
+    **{f"fast-16 + {name}": known(name).family for name in (*BLOCKS, *POOLINGS)},
+}  # fmt: skip
+NAMES = list(FAMILY)
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,8 @@ def table():
     rng = np.random.default_rng(0)
     return pd.DataFrame([
         {
-            "name": name, "seed": seed, "parameters": 126_000 + 10 * number,
+            "name": name, "family": FAMILY[name], "block": name.partition(" + ")[2] or None,
+            "seed": seed, "parameters": 126_000 + 10 * number,
             "step_ms": 100 * 1.2**number,
             "test_accuracy": 58 if "vit" in name else 78 + 0.01 * number + rng.normal(0, 0.3),
         }
@@ -52,20 +54,33 @@ def overlaps(boxes):
     return [(a, b) for n, a in enumerate(boxes) for b in boxes[:n] if a.overlaps(b)]
 
 
-def test_every_mechanism_has_a_family_and_families_look_different():
-    listed = {block for blocks in FAMILIES.values() for block in blocks}
-    assert listed == {*BLOCKS, *POOLINGS}
-    assert family("fast-16 + cbam (kernel_size 3)") == "both"
-    assert family("convvit-64 (plain)") == "transformer" and family("fast (plain)") == "plain"
-    assert family("fast-16 + mine") == "hybrid"
-    looks = {look(name) for name in NAMES}
-    assert len(looks) == len({colour for colour, _ in looks}) == len({m for _, m in looks}) == 8
+def test_families_are_those_of_the_blocks_and_look_different():
+    assert families.FAMILIES == FAMILIES
+    looks = [families.look(family) for family in FAMILIES]
+    assert len({colour for colour, _ in looks}) == len({marker for _, marker in looks}) == 9
+    with pytest.raises(ValueError, match="family must be one of plain, .*; got 'mine'"):
+        families.look("mine")
 
 
-def test_names_are_shortened_only_while_they_differ():
-    assert labels(["fast + se", "vit (plain)"]) == {"fast + se": "se", "vit (plain)": "vit (plain)"}
-    same = ["fast + se", "fast-16 + se"]
-    assert labels(same) == {name: name for name in same}
+def test_a_block_of_ones_own_is_drawn_as_what_it_is_in_every_figure(table):
+    own = table.assign(
+        name=table.name.replace("fast-16 + se", "fast-16 + Mine"),
+        block=table.block.replace("se", "Mine"),
+        family=table.family.where(table.block != "se", "own"),
+    )
+    colour, marker = families.look("own")
+    for figure in (
+        figures.against(own, "parameters"),
+        figures.differences(statistics.paired(own, NAMES[0])),
+        figures.rank_plot(own),
+    ):
+        marks = [line for line in figure.axes[0].lines if line.get_color() == colour]
+        assert any(line.get_marker() == marker for line in marks)
+        legends = [*figure.legends, figure.axes[0].get_legend()]
+        texts = [text.get_text() for legend in filter(None, legends) for text in legend.texts]
+        assert "own" in texts and texts.index("own") == texts.index("hybrid") + 1
+    without = table[["name", "seed", "test_accuracy", "parameters"]]  # a table of other origin
+    assert figures.against(without, "parameters").axes[0].lines[0].get_color() == colour
 
 
 @pytest.mark.parametrize("x", ["parameters", "step_ms"])
@@ -117,28 +132,21 @@ def test_a_baseline_that_is_smaller_says_so(table):
     assert names == {"se − fast-16 (plain)", "bam − fast-17 (plain) (smaller)"}
 
 
-def record(name, seed, accuracies):
-    history = [
-        {"epoch": number, "train_loss": 2 - value / 100, "train_accuracy": value}
-        for number, value in enumerate(accuracies, 1)
-    ]
-    result = {"history": history, "test_accuracy": accuracies[-1] + 1}
-    return {"name": name, "run": {"seed": seed}, "result": result}
-
-
-def test_bands_reach_from_the_lowest_seed_to_the_highest():
-    records = [record("a", 0, [10, 40]), record("a", 1, [30, 50]), record("b", 0, [20, 60])]
-    loss, accuracy, final = figures.bands(records).axes
+def test_curves_reach_from_the_lowest_seed_to_the_highest():
+    table = histories([
+        record("a", 0, 41, history=[10, 40]), record("a", 1, 51, history=[30, 50]),
+        record("b", 0, 61, history=[20, 60]),
+    ])  # fmt: skip
+    loss, accuracy, final = figures.curves(table).axes
     assert list(accuracy.lines[0].get_ydata()) == [20, 45]
     band = accuracy.collections[0].get_paths()[0].vertices
     for epoch, values in ((1, {10, 30}), (2, {40, 50})):
         assert set(band[band[:, 0] == epoch][:, 1]) == values
     assert list(final.lines[0].get_xdata()) == [41, 51]
-    assert len(figures.histories(records)) == 6
-    with pytest.raises(ValueError, match="one record a seed of a"):
-        figures.histories([*records, record("a", 1, [1, 2])])
-    with pytest.raises(ValueError, match="one setting .* of b"):
-        figures.histories([*records, record("b", 1, [1, 2, 3])])
+    low, high = final.get_xlim()  # zoomed on what is there
+    assert 30 < low < 41 and 61 < high < 70
+    assert [text.get_text() for text in final.texts] == ["46.00", "61.00"]
+    figures.curves(table[table.name == "b"]).canvas.draw()  # one run
 
 
 def test_an_ablation_has_a_panel_a_question_and_marks_the_default():
@@ -194,11 +202,11 @@ def test_noise_lies_in_the_band_of_a_half_normal_plot_and_an_effect_above_it():
 
 
 def test_ranks_are_drawn_best_first_with_every_seed(table):
-    ranked = statistics.ranks(table)
+    ranked = ranking.ranks(table)
     figure = figures.rank_plot(table)
     axis = figure.axes[0]
     names = [label.get_text() for label in axis.get_yticklabels()]
-    assert names == list(labels(ranked.table.index).values())
+    assert names == list(labels(ranked.table).values())
     seats, mean = axis.lines[:2]
     assert list(seats.get_xdata()) == ranked.by_seed.iloc[:, 0].to_list()
     assert float(mean.get_xdata()[0]) == ranked.table["mean"].iloc[0]

@@ -131,12 +131,12 @@ def planted(monkeypatch):
 
 def test_the_map_that_points_at_the_object_is_chosen_and_scores_best(planted, images):
     bright, runs = bright_objects(images), [small(0), small(1)]
-    table = findings.frame(survey.survey("localisation", runs, bright, FEW, progress=False))
+    table = findings.measures(survey.survey("localisation", runs, bright, FEW, progress=False))
     assert findings.choose(table) == {
         (small().name, "own"): "right",
         (small().name, "Grad-CAM"): "Grad-CAM",
     }
-    rows = findings.compared(table, findings.choose(table)).set_index(["map", "seed"])
+    rows = findings.own_and_gradcam(table, findings.choose(table)).set_index(["map", "seed"])
     names = ["own", "Grad-CAM", "Grad-CAM, chosen stage", *KNOWN, OTHER]
     assert sorted(rows.index) == sorted((name, seed) for name in names for seed in (0, 1))
     by_map = table[table.seed == 0].set_index("map")
@@ -153,7 +153,7 @@ def test_the_map_is_chosen_on_training_images_whatever_the_test_images_say(plant
     bright = bright_objects(images)
     dark = data.Split(255 - bright.test.images, bright.test.labels, bright.test.masks)
     turned = data.Dataset("turned", bright.train, dark, images.classes)
-    table = findings.frame(survey.survey("localisation", [small()], turned, FEW, progress=False))
+    table = findings.measures(survey.survey("localisation", [small()], turned, FEW, progress=False))
     by_map = table.set_index("map")
     assert by_map.energy["wrong"] > by_map.energy["right"]  # on the test images
     assert by_map.choice["right"] > by_map.choice["wrong"]
@@ -375,7 +375,7 @@ def test_bad_input_is_refused(images):
 def test_the_interval_over_seeds_is_students(planted, images):
     runs = [small(seed) for seed in range(3)]
     records = survey.survey("localisation", runs, bright_objects(images), FEW, progress=False)
-    table = findings.frame(records)
+    table = findings.measures(records)
     row = findings.over_seeds(table, ["energy"]).loc[(small().name, "Grad-CAM"), "energy"]
     values = table[table["map"] == "Grad-CAM"].energy
     assert np.ptp(values) > 0

@@ -1,15 +1,15 @@
-"""Figures from records and maps, and the place where they are kept.
+"""Figures from tables and maps, and the place where they are kept.
 
 Every function returns a matplotlib Figure. Attention maps are drawn on a fixed scale from 0 to 1
 unless a scale is given, and then the colour bar says so: a map stretched to its own range makes a
 flat gate look dramatic.
 
 base        the look, the folder, and a grid of images
-runs        records: curves; cost tables: bars
+runs        learning curves; what networks cost beside another
 maps        the maps of gates
 positions   the maps of queries, growth with size, curves over time
-families    how the networks of a study are named and drawn
-study       many networks and seeds: costs, differences, ranks, ablations
+families    how a network is drawn: by its family
+study       many networks and seeds: against costs, differences, ranks, ablations
 search      everything that a search has tried
 noise       whether many differences are more than noise
 explanations   maps beside their picture, pixels that go, what measures say
@@ -19,6 +19,7 @@ drawings    what a block is made of
 from attention.figures.base import (
     MAPS,
     PALETTE,
+    SIGNED,
     as_picture,
     folder,
     pictures,
@@ -39,23 +40,20 @@ from attention.figures.maps import (
 )
 from attention.figures.noise import half_normal
 from attention.figures.positions import over_time, patches, queries, scaling
-from attention.figures.runs import costs, curves
+from attention.figures.runs import cost_bars, curves
 from attention.figures.search import search
 from attention.figures.study import (
     ablation,
     ablation_table,
     against,
-    bands,
     differences,
-    histories,
     rank_plot,
 )
 
 __all__ = [
-    "MAPS", "PALETTE", "ablation", "ablation_table", "against", "as_picture", "bands",
-    "before_after", "branches", "cascade", "channel_table", "channel_weights", "costs", "curves",
-    "diagram", "differences", "dots", "explained", "folder", "half_normal",
-    "histories", "over_time", "patches", "pictures", "queries", "rank_plot", "removal", "save",
-    "save_table", "scaling", "search", "spatial_maps", "style", "two_scales", "variation",
-    "variation_table", "without",
+    "MAPS", "PALETTE", "SIGNED", "ablation", "ablation_table", "against", "as_picture",
+    "before_after", "branches", "cascade", "channel_table", "channel_weights", "cost_bars",
+    "curves", "diagram", "differences", "dots", "explained", "folder", "half_normal", "over_time",
+    "patches", "pictures", "queries", "rank_plot", "removal", "save", "save_table", "scaling",
+    "search", "spatial_maps", "style", "two_scales", "variation", "variation_table", "without",
 ]  # fmt: skip

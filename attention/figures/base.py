@@ -1,17 +1,26 @@
 """The look of figures, and the place where they are kept."""
 
-import matplotlib.pyplot as plt
-import seaborn as sns
+from collections.abc import Mapping, Sequence, Sized
+from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+import torch
+from matplotlib.figure import Figure
+
+from attention.checks import at_least_one
 from attention.files import replacing
 from attention.settings import home, profile
 
 MAPS = "viridis"  # readable for the colour-blind, and in grey
 PALETTE = "colorblind"
-MARKERS = "osD^vPX*"
+SIGNED = "PuOr_r"  # two-sided: purple below the middle, orange above; for the colour-blind too
+MARKERS = "osD^vPX*h"
 
 
-def style():
+def style() -> None:
     """The look of all figures; call it once, at the top of a notebook."""
     sns.set_theme(context="notebook", style="ticks", palette=PALETTE)
     plt.rcParams.update({
@@ -21,12 +30,32 @@ def style():
     })  # fmt: skip
 
 
-def folder(dataset):
+def folder(dataset: str) -> Path:
     """Where figures of this dataset and profile lie: figures/<dataset>/<profile>."""
-    return home() / "figures" / dataset / profile()
+    return home() / "figures" / _one_part("dataset", dataset) / profile()
 
 
-def save(figure, name, dataset, table=None, drawn_from_data=True):
+def _one_part(argument, name):
+    """A name that stays where it is put: no separator in it, and not the folder above."""
+    if not name or name in (".", "..") or set(name) & set("/\\:\0"):
+        raise ValueError(f"{argument} must be a name without a folder in it, got {name!r}")
+    return name
+
+
+def not_empty(argument: str, given: Sized) -> Sized:
+    """Return what is to be drawn, or raise a ValueError when there is nothing."""
+    if not len(given):
+        raise ValueError(f"{argument}: expected at least one, got none")
+    return given
+
+
+def save(
+    figure: Figure,
+    name: str,
+    dataset: str,
+    table: pd.DataFrame | None = None,
+    drawn_from_data: bool = True,
+) -> Figure:
     """Write a figure as PNG and PDF, and the table behind it as CSV; returns the figure.
 
     The figure gets a line at its foot that names the dataset and the profile, unless it is a
@@ -34,8 +63,9 @@ def save(figure, name, dataset, table=None, drawn_from_data=True):
     """
     if drawn_from_data:
         figure.supxlabel(f"data: {dataset} · {profile()} profile", fontsize="x-small", color="0.4")
+    stem = folder(dataset) / _one_part("name", name)
     for ending in ("png", "pdf"):
-        with replacing(folder(dataset) / f"{name}.{ending}") as path:
+        with replacing(f"{stem}.{ending}") as path:
             # without the date in it, an unchanged figure is an unchanged file
             metadata = {"CreationDate": None} if ending == "pdf" else None
             figure.savefig(path, format=ending, metadata=metadata, bbox_inches="tight")
@@ -44,20 +74,34 @@ def save(figure, name, dataset, table=None, drawn_from_data=True):
     return figure
 
 
-def save_table(table, name, dataset):
+def save_table(table: pd.DataFrame, name: str, dataset: str) -> None:
     """Write a table as CSV to where the figures of this dataset and profile lie."""
-    with replacing(folder(dataset) / f"{name}.csv") as path:
+    with replacing(folder(dataset) / f"{_one_part('name', name)}.csv") as path:
         table.to_csv(path, float_format="%.6g")
 
 
-def as_picture(image):
+def same_number(**given: Sized) -> None:
+    """Raise a ValueError unless all of these have the same length."""
+    if len({len(part) for part in given.values()}) > 1:
+        lengths = ", ".join(f"{len(part)} {name}" for name, part in given.items())
+        raise ValueError(f"expected as many of each, got {lengths}")
+
+
+def check_rows(images: Sized, titles: Sized, maps: Mapping[str, Sized]) -> None:
+    """Raise a ValueError unless there are images, a title for each, and maps, one for each."""
+    named = {f"maps of {label}": values for label, values in not_empty("maps", maps).items()}
+    same_number(images=not_empty("images", images), titles=titles, **named)
+
+
+def as_picture(image: torch.Tensor) -> np.ndarray:
     """(3, H, W) uint8 → (H, W, 3) for imshow."""
     return image.permute(1, 2, 0).cpu().numpy()
 
 
-def pictures(images, titles, columns=10):
+def pictures(images: torch.Tensor, titles: Sequence[str], columns: int = 10) -> Figure:
     """A grid of images, uint8 (N, 3, H, W), with a title over each."""
-    columns = min(columns, len(images))
+    same_number(images=not_empty("images", images), titles=titles)
+    columns = min(at_least_one("columns", columns), len(images))
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(1.1 * columns, 1.3 * rows + 0.2), squeeze=False

@@ -1,20 +1,24 @@
 """Drawings of what a block is made of, and of what it does to a few numbers."""
 
+from collections.abc import Mapping, Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
+import torch
+from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
-from attention.figures.base import PALETTE
+from attention.figures.base import PALETTE, SIGNED, not_empty
 
 
-def diagram(gates):
+def diagram(gates: Sequence[tuple[list, list, str]]) -> Figure:
     """A block as a chain of gates: boxes from x to the map, and the way of x around them.
 
     gates: a list of (branches, join, result): `branches`, lists of box texts that start at x;
     `join`, the boxes that all branches lead to; `result`, what is done with x and the map.
     """
-    height = max(len(branches) for branches, _, _ in gates)
+    height = max(len(branches) for branches, _, _ in not_empty("gates", gates))
     length = sum(max(map(len, branches)) + len(join) + 2 for branches, join, _ in gates) + 1
     figure, axis = plt.subplots(figsize=(1.55 * length, 1.1 * height + 0.9), layout="constrained")
     axis.axis("off")
@@ -63,20 +67,20 @@ def diagram(gates):
     return figure
 
 
-def before_after(maps):
+def before_after(maps: Mapping[str, tuple[torch.Tensor, torch.Tensor]]) -> Figure:
     """Pairs of feature maps, before and after a gate, each pair on one common scale.
 
     maps: {title: (before, after)}, both (H, W).
     """
-    figure = plt.figure(figsize=(4.6 * len(maps), 2.7))
+    figure = plt.figure(figsize=(4.6 * len(not_empty("maps", maps)), 2.7))
     for part, (title, pair) in zip(
         np.atleast_1d(figure.subfigures(1, len(maps))), maps.items(), strict=True
     ):
         part.suptitle(title, fontsize="medium")
         axes = part.subplots(1, 2)
-        limit = float(max(one.abs().max() for one in pair))
-        for axis, one, label in zip(axes, pair, ("in", "out"), strict=True):
-            drawn = axis.imshow(one.detach().cpu().numpy(), cmap="PuOr", vmin=-limit, vmax=limit)
+        limit = float(max(values.abs().max() for values in pair))
+        for axis, values, label in zip(axes, pair, ("in", "out"), strict=True):
+            drawn = axis.imshow(values.detach().cpu().numpy(), cmap=SIGNED, vmin=-limit, vmax=limit)
             axis.set(xticks=[], yticks=[], xlabel=label)
         part.colorbar(drawn, ax=axes, shrink=0.8)
     return figure

@@ -1,20 +1,31 @@
 """Figures of explanations: maps beside their picture, pixels that go, and what measures say."""
 
+from collections.abc import Mapping, Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
+import torch
+from matplotlib.figure import Figure
 
-from attention.figures.base import MAPS, MARKERS, PALETTE, as_picture
+from attention.figures.base import MAPS, MARKERS, PALETTE, as_picture, not_empty
 
 
-def explained(image, maps, mask=None, mark=None, columns=6):
+def explained(
+    image: torch.Tensor,
+    maps: Mapping[str, torch.Tensor],
+    mask: torch.Tensor | None = None,
+    mark: tuple[int, int] | None = None,
+    columns: int = 6,
+) -> Figure:
     """A picture, and beside it what each map says about its pixels.
 
     image: uint8 (3, H, W). maps: {title: (H, W), at least 0}; each is drawn from 0 to its own
     highest value, so that a flat map is bright all over. mask: bool (H, W), drawn as an outline.
     mark: (row, column) of a pixel, drawn as a cross.
     """
-    columns = min(columns, 1 + len(maps))
+    columns = min(columns, 1 + len(not_empty("maps", maps)))
     rows = -(-(1 + len(maps)) // columns)
     size = (1.7 * columns + 0.9, 1.95 * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
@@ -22,10 +33,10 @@ def explained(image, maps, mask=None, mark=None, columns=6):
         axis.axis("off")
     axes.flat[0].imshow(as_picture(image))
     axes.flat[0].set_title("picture", fontsize="small")
-    for axis, (title, one) in zip(axes.flat[1:], maps.items(), strict=False):
-        one = one.cpu().numpy()
-        drawn = axis.imshow(one / max(one.max(), 1e-12), cmap=MAPS, vmin=0, vmax=1)
-        axis.set_title(f"{title}\nhighest {one.max():.2g}", fontsize="x-small")
+    for axis, (title, values) in zip(axes.flat[1:], maps.items(), strict=False):
+        values = values.cpu().numpy()
+        drawn = axis.imshow(values / max(values.max(), 1e-12), cmap=MAPS, vmin=0, vmax=1)
+        axis.set_title(f"{title}\nhighest {values.max():.2g}", fontsize="x-small")
     for axis in axes.flat[: 1 + len(maps)]:
         if mask is not None:
             for colour, width in (("white", 2.5), ("black", 1)):
@@ -39,21 +50,26 @@ def explained(image, maps, mask=None, mark=None, columns=6):
     return figure
 
 
-def removal(rows, share, curves, ylabel):
+def removal(
+    rows: Mapping[str, Sequence[torch.Tensor]],
+    share: Sequence[float],
+    curves: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    ylabel: str,
+) -> Figure:
     """A picture while its pixels go, one row a map, above the curves of the answer.
 
     rows: {map: a list of uint8 (3, H, W)}, the picture after each share. share: those shares, 0 …
     1. curves: {map: (shares, probabilities)}.
     """
-    count = len(rows)
+    count = len(not_empty("rows", rows))
     figure = plt.figure(figsize=(1.15 * len(share) + 1.6, 1.25 * count + 3.4))
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.25 * count, 3))
     axes = top.subplots(count, len(share), squeeze=False)
     for axis, part in zip(axes[0], share, strict=True):
         axis.set_title(f"{part:.0%} gone", fontsize="small")
     for line, (label, pictures) in zip(axes, rows.items(), strict=True):
-        for axis, one in zip(line, pictures, strict=True):
-            axis.imshow(as_picture(one))
+        for axis, picture in zip(line, pictures, strict=True):
+            axis.imshow(as_picture(picture))
             axis.set(xticks=[], yticks=[])
             sns.despine(ax=axis, left=True, bottom=True)
         line[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize="small")
@@ -67,14 +83,19 @@ def removal(rows, share, curves, ylabel):
     return figure
 
 
-def dots(table, labels, by, limits=None):
+def dots(
+    table: pd.DataFrame,
+    labels: Mapping[str, str],
+    by: str,
+    limits: tuple[float, float] | None = None,
+) -> Figure:
     """What measures say about the maps of many networks: a panel a measure, a line a network.
 
     table: as `findings.over_seeds` gives it; the intervals are drawn as bars where there are any.
     labels: {measure: what stands at its axis}. by: the map whose first measure orders the networks.
     limits: of the axes; an interval may go beyond what a measure can be.
     """
-    first = next(iter(labels))
+    first = next(iter(not_empty("labels", labels)))
     maps = table.index.unique(1)
     maps = [*maps[maps == by], *maps[maps != by]]  # so that `by` has the first colour
     means = table[first, "mean"].unstack()
@@ -103,13 +124,13 @@ def dots(table, labels, by, limits=None):
     return figure
 
 
-def cascade(table, title):
+def cascade(table: pd.DataFrame, title: str) -> Figure:
     """How maps change while layers lose what they learned: a line a map, with its interval.
 
     table: a row a layer and map, with the columns layer, map, mean, low and high; the layers in the
     order in which they were randomised.
     """
-    layers = list(dict.fromkeys(table.layer))
+    layers = list(dict.fromkeys(not_empty("table", table).layer))
     figure, axis = plt.subplots(figsize=(0.42 * len(layers) + 4, 4.4))
     for number, (name, part) in enumerate(table.groupby("map", sort=False)):
         colour = sns.color_palette(PALETTE)[number]
@@ -124,7 +145,7 @@ def cascade(table, title):
     return figure
 
 
-def without(table):
+def without(table: pd.DataFrame) -> Figure:
     """What a network's accuracy loses when one of its maps is replaced: a line a network.
 
     table: as `findings.effects` gives it, with a column "label" for the lines. Every map of a

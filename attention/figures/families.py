@@ -1,51 +1,41 @@
-"""How a network is named and drawn in the figures of a study: by the family of its mechanism."""
+"""How a network is drawn in the figures of a study: by the family of its mechanism."""
 
-import re
+from collections.abc import Iterable
 
+import pandas as pd
 import seaborn as sns
 from matplotlib.lines import Line2D
 
+from attention.checks import one_of
 from attention.figures.base import MARKERS, PALETTE
 
-FAMILIES = {
-    "plain": (),
-    "channel": ("se", "eca", "encoding"),
-    "spatial": ("sse", "spatial", "qkv"),
-    "both": ("cbam", "bam"),
-    "mixing": ("nonlocal", "context", "selfattention", "local"),
-    "pooling": ("average_pool", "additive_pool", "dot_pool", "multihead_pool", "feature_gate"),
-    "transformer": (),
-    "hybrid": ("hybrid",),
-}
+# As in the table of blocks; "own": a block from a notebook cell, or of a table that does not say.
+FAMILIES = (
+    "plain", "channel", "spatial", "both", "mixing", "pooling", "transformer", "hybrid", "own",
+)  # fmt: skip
+_colours = sns.color_palette(PALETTE)
+COLOURS = ["0.5", *_colours[:6], "black", _colours[9]]
 
 
-def family(name):
-    """The family of a network, by the name of its run; what is in no list is a hybrid."""
-    block = re.search(r" \+ (\w+)", name)
-    if not block:
-        return "transformer" if "vit" in name else "plain" if "(plain)" in name else "hybrid"
-    return next((one for one, blocks in FAMILIES.items() if block[1] in blocks), "hybrid")
+def look(family: str) -> tuple:
+    """The colour and the marker of a family's networks."""
+    number = FAMILIES.index(one_of("family", family, FAMILIES))
+    return COLOURS[number], MARKERS[number]
 
 
-def look(name):
-    """The colour and the marker of a network: those of its family."""
-    number = list(FAMILIES).index(family(name))
-    colours = ["0.5", *sns.color_palette(PALETTE)[: len(FAMILIES) - 2], "black"]
-    return colours[number], MARKERS[number]
+def families(table: pd.DataFrame) -> pd.Series:
+    """The column family of a table; "own" for all in a table without it."""
+    if "family" not in table:
+        return pd.Series("own", table.index)
+    return table.family.fillna("own")
 
 
-def labels(names):
-    """{name: a shorter one}: "fast-16 + se" → "se", unless two names would then be the same."""
-    short = {name: name.split(" + ")[-1] for name in names}
-    return short if len(set(short.values())) == len(short) else {name: name for name in names}
-
-
-def legend(place, names, marks=(), **options):
-    """A legend of the families of these networks, and of what else the figure marks."""
-    one_of_each = {family(name): look(name) for name in names}
+def legend(place, shown: Iterable[str], marks=(), **options) -> None:
+    """A legend of these families, in the order of `FAMILIES`, and of what else is marked."""
+    shown = set(shown)
     handles = [
-        Line2D([], [], color=one_of_each[one][0], marker=one_of_each[one][1], ls="", label=one)
-        for one in FAMILIES
-        if one in one_of_each
+        Line2D([], [], color=look(family)[0], marker=look(family)[1], ls="", label=family)
+        for family in FAMILIES
+        if family in shown
     ]
     place.legend(handles=[*handles, *marks], fontsize="small", **options)

@@ -1,18 +1,38 @@
 """Figures of the maps of gates."""
 
+from collections.abc import Mapping, Sequence
+
 import matplotlib.pyplot as plt
 import pandas as pd
 import seaborn as sns
+import torch
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from attention.figures.base import MAPS, PALETTE, as_picture
+from attention.figures.base import (
+    MAPS,
+    PALETTE,
+    SIGNED,
+    as_picture,
+    not_empty,
+    same_number,
+)
 
 
-def spatial_maps(images, maps, titles, scale=(0, 1)):
+def spatial_maps(
+    images: torch.Tensor,
+    maps: Mapping[str, torch.Tensor],
+    titles: Sequence[str],
+    scale: tuple[float, float] = (0, 1),
+) -> Figure:
     """Each image above its map, in the map's own resolution.
 
     images: uint8 (N, 3, H, W). maps: {row label: (N, 1, h, w) or (N, h, w)}.
     """
+    for label, values in not_empty("maps", maps).items():
+        same_number(
+            images=not_empty("images", images), titles=titles, **{f"maps of {label}": values}
+        )
     rows, columns = 1 + len(maps), len(images)
     figure, axes = plt.subplots(
         rows, columns, figsize=(1.25 * columns + 1.4, 1.35 * rows), squeeze=False
@@ -27,9 +47,12 @@ def spatial_maps(images, maps, titles, scale=(0, 1)):
     axes[0, 0].set_ylabel("image", rotation=0, ha="right", va="center")
     for row, (label, values) in zip(axes[1:], maps.items(), strict=True):
         row[0].set_ylabel(label, rotation=0, ha="right", va="center")
-        for axis, one in zip(row, values, strict=True):
+        for axis, values_of_image in zip(row, values, strict=True):
             drawn = axis.imshow(
-                one.reshape(one.shape[-2:]).cpu().numpy(), cmap=MAPS, vmin=scale[0], vmax=scale[1]
+                values_of_image.reshape(values.shape[-2:]).cpu().numpy(),
+                cmap=MAPS,
+                vmin=scale[0],
+                vmax=scale[1],
             )
     figure.colorbar(drawn, ax=axes[1:], label=_scale_label(scale), shrink=0.9)
     return figure
@@ -40,14 +63,23 @@ def _scale_label(scale):
     return f"gate ({fixed})"
 
 
-def branches(images, titles, channel, spatial, gate, title):
+def branches(
+    images: torch.Tensor,
+    titles: Sequence[str],
+    channel: torch.Tensor,
+    spatial: torch.Tensor,
+    gate: torch.Tensor,
+    title: str,
+) -> Figure:
     """A gate over two scores: under each image the logits of both branches, then the map.
 
     channel: (N, C, 1, 1), a stripe a channel, sorted by the mean; spatial: (N, 1, H, W); both on
     one scale centred on 0. gate: (N, C, H, W), its mean over channels, also over the picture.
     """
+    same_number(images=not_empty("images", images), titles=titles, channel=channel,
+                spatial=spatial, gate=gate)  # fmt: skip
     limit = float(max(channel.abs().max(), spatial.abs().max()))
-    logits, fixed = dict(cmap="PuOr", vmin=-limit, vmax=limit), dict(cmap=MAPS, vmin=0, vmax=1)
+    logits, fixed = dict(cmap=SIGNED, vmin=-limit, vmax=limit), dict(cmap=MAPS, vmin=0, vmax=1)
     channel = channel[:, channel.mean((0, 2, 3)).argsort(descending=True), :, 0].numpy()
     spatial, over_channels = spatial[:, 0].numpy(), gate.mean(1).numpy()
     (height, width), count = images.shape[2:], len(images)
@@ -72,11 +104,12 @@ def branches(images, titles, channel, spatial, gate, title):
     return figure
 
 
-def two_scales(images, maps, title, label):
+def two_scales(images: torch.Tensor, maps: torch.Tensor, title: str, label: str) -> Figure:
     """Each image above its map, once on the fixed scale and once stretched to the maps' range.
 
     images: uint8 (N, 3, H, W). maps: (N, 1, h, w) or (N, h, w). label: what the rows are called.
     """
+    same_number(images=not_empty("images", images), maps=maps)
     scales = ((0.0, 1.0), (float(maps.min()), float(maps.max())))
     figure, axes = plt.subplots(
         3, len(images) + 1, figsize=(1.25 * len(images) + 1.6, 4.2), squeeze=False,
@@ -91,15 +124,22 @@ def two_scales(images, maps, title, label):
     axes[0, 0].set_ylabel("image", rotation=0, ha="right", va="center")
     for row, (low, high), name in zip(axes[1:], scales, ("fixed", "stretched"), strict=True):
         row[0].set_ylabel(f"{label}\n{name} scale", rotation=0, ha="right", va="center")
-        for axis, one in zip(row, maps, strict=False):
-            drawn = axis.imshow(one.reshape(one.shape[-2:]).numpy(), cmap=MAPS, vmin=low, vmax=high)
+        for axis, values in zip(row, maps, strict=False):
+            values = values.reshape(maps.shape[-2:]).cpu().numpy()
+            drawn = axis.imshow(values, cmap=MAPS, vmin=low, vmax=high)
         bar = figure.colorbar(drawn, cax=row[-1], ticks=MaxNLocator(4))
         bar.set_label(f"gate, {low:.3g} to {high:.3g}", fontsize="small")
     figure.suptitle(title)
     return figure
 
 
-def channel_weights(weights, labels, classes, title, scale=(0, 1)):
+def channel_weights(
+    weights: torch.Tensor,
+    labels: torch.Tensor,
+    classes: Sequence[str],
+    title: str,
+    scale: tuple[float, float] = (0, 1),
+) -> Figure:
     """Mean channel weight for the images of each class: a row a class, a column a channel.
 
     weights: (N, C, 1, 1) or (N, C). labels: (N,). Channels are sorted by their mean weight.
@@ -115,15 +155,18 @@ def channel_weights(weights, labels, classes, title, scale=(0, 1)):
     return figure
 
 
-def channel_table(weights, labels, classes):
+def channel_table(
+    weights: torch.Tensor, labels: torch.Tensor, classes: Sequence[str]
+) -> pd.DataFrame:
     """The mean channel weights behind `channel_weights`, as a frame: classes × channels."""
+    same_number(weights=not_empty("weights", weights), labels=labels)
     frame = pd.DataFrame(weights.flatten(1).cpu().numpy())
     by_class = frame.groupby(labels.cpu().numpy()).mean()
     by_class.index = [classes[number] for number in by_class.index]
     return by_class
 
 
-def variation(maps):
+def variation(maps: Mapping[str, torch.Tensor]) -> Figure:
     """How far gates move between images: the spread of each weight over the images.
 
     maps: {name: (N, …)}, one map an image. A gate that gives the same map to every image has a
@@ -145,10 +188,10 @@ def variation(maps):
     return figure
 
 
-def variation_table(maps):
+def variation_table(maps: Mapping[str, torch.Tensor]) -> pd.DataFrame:
     """One row a weight: its gate, its mean and its standard deviation over the images."""
     rows = []
-    for name, values in maps.items():
+    for name, values in not_empty("maps", maps).items():
         values = values.flatten(1).float()
         rows.append(pd.DataFrame({
             "gate": name,

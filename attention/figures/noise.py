@@ -2,13 +2,16 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 from scipy import stats
 
-from attention.figures.base import PALETTE
+from attention.checks import positive
+from attention.figures.base import PALETTE, not_empty
 
 
-def half_normal(differences, error, named=4):
+def half_normal(differences: pd.Series, error: float, named: int = 4) -> Figure:
     """The sizes of differences, sorted, over what as many draws of noise would give.
 
     differences: a series by name. error: their standard error. named: how many of the largest
@@ -16,9 +19,8 @@ def half_normal(differences, error, named=4):
     z the quantiles of a half-normal distribution (Daniel, Technometrics 1959), within the band that
     the one of each rank keeps to in 95 % of cases.
     """
-    if not error > 0:
-        raise ValueError(f"error must be above 0, got {error!r}")
-    sizes = differences.abs().sort_values()
+    positive("error", error)
+    sizes = not_empty("differences", differences.dropna()).abs().sort_values()
     count = len(sizes)
     rank = np.arange(1, count + 1)
     z = stats.halfnorm.ppf((rank - 0.5) / count)

@@ -5,23 +5,41 @@ number of positions: 1 is what an even share would be. The scale is fixed and lo
 its middle.
 """
 
+from collections.abc import Mapping, Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import seaborn as sns
+import torch
 from matplotlib.colors import LogNorm
+from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from attention.figures.base import MARKERS, PALETTE, as_picture
+from attention.checks import at_least_one
+from attention.figures.base import (
+    MARKERS,
+    PALETTE,
+    SIGNED,
+    as_picture,
+    not_empty,
+    same_number,
+)
+from attention.results import labels
 
-SHARES = "PuOr_r"  # two-sided: purple below an even share, orange above; for the colour-blind too
 
-
-def scaling(tables, xlabel, titles, guides=None):
+def scaling(
+    tables: Mapping[str, pd.DataFrame],
+    xlabel: str,
+    titles: Sequence[str],
+    guides: Mapping[str, float] | None = None,
+) -> Figure:
     """Curves over a size, both axes logarithmic: one panel a table, one curve a column.
 
     tables: {label of the y axis: frame whose index is the size}. titles: one a panel.
     guides: {label: exponent}, dotted lines of that growth from the start of the lowest curve.
     """
+    same_number(tables=not_empty("tables", tables), titles=titles)
     figure, axes = plt.subplots(1, len(tables), figsize=(6.2 * len(tables), 4.4), squeeze=False)
     for axis, (ylabel, table), title in zip(axes[0], tables.items(), titles, strict=True):
         sizes = np.array(table.index, dtype=float)
@@ -43,12 +61,14 @@ def scaling(tables, xlabel, titles, guides=None):
     return figure
 
 
-def patches(image, side, columns=16):
+def patches(image: torch.Tensor, side: int, columns: int = 16) -> Figure:
     """An image with the grid of its patches, and the patches as a sequence, row by row.
 
     image: uint8 (3, H, W), H and W multiples of `side`, the side of a patch in pixels.
     """
     height, width = image.shape[1:]
+    if height % at_least_one("side", side) or width % side:
+        raise ValueError(f"side must divide {height}×{width} pixels into whole patches, got {side}")
     parts = image.unfold(1, side, side).unfold(2, side, side).flatten(1, 2)  # (3, patches, …)
     count = parts.shape[1]
     rows = -(-count // columns)
@@ -69,7 +89,14 @@ def patches(image, side, columns=16):
     return figure
 
 
-def queries(images, maps, titles, marks=None, limit=8, positions="positions"):
+def queries(
+    images: torch.Tensor,
+    maps: Mapping[str, torch.Tensor],
+    titles: Sequence[str],
+    marks: Mapping[str, tuple[int, int]] | None = None,
+    limit: int = 8,
+    positions: str = "positions",
+) -> Figure:
     """Each image above its maps: what a query takes from every position.
 
     images: uint8 (N, 3, H, W). maps: {row label: (N, h, w)}, weights × number of positions.
@@ -77,18 +104,22 @@ def queries(images, maps, titles, marks=None, limit=8, positions="positions"):
     and on the image. limit: the scale runs from 1/limit to limit. positions: which were counted,
     for the label of the colour bar.
     """
+    for label, values in not_empty("maps", maps).items():
+        same_number(
+            images=not_empty("images", images), titles=titles, **{f"maps of {label}": values}
+        )
     marks, norm = marks or {}, LogNorm(1 / limit, limit)
     figure, axis = plt.subplots(figsize=(1.2 * len(images) + 3, 1.25 * (1 + len(maps)) + 0.4))
     # one axis for all: every picture is a square of side 1, the next one begins 1.1 further
     pictures = [[as_picture(image) for image in images]]
     pictures += [values.cpu().numpy() for values in maps.values()]
     for row, line in enumerate(pictures):
-        for column, one in enumerate(line):
+        for column, picture in enumerate(line):
             x, y = 1.1 * column, 1.1 * row
-            look = dict(cmap=SHARES, norm=norm) if row else {}
+            look = dict(cmap=SIGNED, norm=norm) if row else {}
             # the logarithm of 0 would leave a hole
-            one = one.clip(1e-6) if row else one
-            drawn = axis.imshow(one, extent=(x, x + 1, y + 1, y), **look)
+            picture = picture.clip(1e-6) if row else picture
+            drawn = axis.imshow(picture, extent=(x, x + 1, y + 1, y), **look)
             frame = Rectangle((x, y), 1, 1, fill=False, ec="0.7", lw=0.6)
             axis.add_patch(frame)
     for row, (label, values) in enumerate(maps.items(), 1):
@@ -118,19 +149,20 @@ def _mark(axis, place, size, x, y):
         axis.add_patch(square)
 
 
-def over_time(records, epoch_seconds):
+def over_time(table: pd.DataFrame, epoch_seconds: Mapping[str, float]) -> Figure:
     """Training accuracy of each epoch against the training time so far, and the test accuracy.
 
-    records: {label: record}. epoch_seconds: {label: the time of one epoch in s}.
+    table: as `results.histories` gives it. epoch_seconds: {name: the time of one epoch in s}.
     """
+    short = labels(not_empty("table", table))
     figure, axis = plt.subplots(figsize=(9, 4.6))
-    for number, (label, record) in enumerate(records.items()):
-        accuracy = [epoch["train_accuracy"] for epoch in record["result"]["history"]]
-        seconds = epoch_seconds[label] * np.arange(1, len(accuracy) + 1)
-        colour, marker = sns.color_palette(PALETTE)[number], MARKERS[number % 8]
-        axis.plot(seconds, accuracy, color=colour, marker=marker, ms=5, label=label)
+    for number, (name, rows) in enumerate(table.groupby("name", sort=False)):
+        history = rows.groupby("epoch")[["train_accuracy", "test_accuracy"]].mean()
+        seconds = epoch_seconds[name] * history.index
+        look = dict(color=sns.color_palette(PALETTE)[number], marker=MARKERS[number % 8])
+        axis.plot(seconds, history.train_accuracy, **look, ms=5, label=short[name])
         axis.scatter(
-            seconds[-1], record["result"]["test_accuracy"], color=colour, marker="*", s=220,
+            seconds[-1], history.test_accuracy.iloc[-1], color=look["color"], marker="*", s=220,
             edgecolor="black", zorder=3,
         )  # fmt: skip
     axis.scatter([], [], color="white", marker="*", s=160, edgecolor="black", label="test images")

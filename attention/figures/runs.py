@@ -1,59 +1,95 @@
-"""Figures of records and of cost tables."""
+"""Figures of trainings and of cost tables."""
+
+from collections.abc import Mapping
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from attention.figures.base import MARKERS, PALETTE
+from attention.checks import one_of
+from attention.figures.base import MARKERS, PALETTE, not_empty
+from attention.figures.study import over_seeds
+from attention.results import labels
 
 
-def curves(records):
-    """Training loss and accuracy by epoch, and the final test accuracy, one colour a record."""
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.8), width_ratios=(2, 2, 1.3))
-    names = [record["name"] for record in records]
-    colours = dict(zip(names, sns.color_palette(PALETTE, len(names)), strict=True))
-    for number, record in enumerate(records):
-        history = pd.DataFrame(record["result"]["history"])
-        look = dict(
-            color=colours[record["name"]],
-            marker=MARKERS[number % len(MARKERS)],
-            ms=5,
-            label=record["name"],
-        )
-        axes[0].plot(history.epoch, history.train_loss, **look)
-        axes[1].plot(history.epoch, history.train_accuracy, **look)
-        accuracy = record["result"]["test_accuracy"]
-        axes[2].barh(number, accuracy, color=colours[record["name"]])
-        axes[2].text(accuracy + 1, number, f"{accuracy:.2f}", va="center")
+def curves(table: pd.DataFrame) -> Figure:
+    """Learning curves: the mean over seeds, with a band from the lowest seed to the highest.
+
+    At the right the accuracy of every seed after its final epoch, on images that it was not trained
+    on; the bar is their mean. The axis shows the range that they take, not 0 to 100.
+
+    table: as `results.histories` gives it; it is also the table behind the figure.
+    """
+    names = list(not_empty("table", table).name.unique())
+    short = labels(table)
+    figure, axes = plt.subplots(1, 3, figsize=(13, 3.9), width_ratios=(2, 2, 1.5))
+    for number, (name, colour) in enumerate(
+        zip(names, sns.color_palette(PALETTE, len(names)), strict=True)
+    ):
+        own, marker = table[table.name == name], MARKERS[number % len(MARKERS)]
+        for axis, column in zip(axes, ("train_loss", "train_accuracy"), strict=False):
+            by_epoch = own.groupby("epoch")[column].agg(["mean", "min", "max"])
+            axis.plot(by_epoch["mean"], color=colour, marker=marker, ms=4, label=short[name])
+            axis.fill_between(
+                by_epoch.index, by_epoch["min"], by_epoch["max"], color=colour, alpha=0.2, lw=0
+            )
+        tests = own.drop_duplicates("seed").test_accuracy
+        axes[2].plot(tests, [number] * len(tests), color=colour, marker=marker, ls="", alpha=0.7)
+        axes[2].vlines(tests.mean(), number - 0.3, number + 0.3, color=colour)
+        place = (1.02, number)
+        axes[2].annotate(
+            f"{tests.mean():.2f}", place, xycoords=axes[2].get_yaxis_transform(), va="center",
+            fontsize="small",
+        )  # fmt: skip
     axes[0].set(xlabel="epoch", ylabel="training loss (with label smoothing)", title="Loss")
     axes[1].set(
         xlabel="epoch", ylabel="accuracy (%)", title="Accuracy on augmented training images"
     )
-    axes[2].set(xlabel="accuracy (%)", xlim=(0, 125), title="Test images, final epoch")
-    axes[2].set_xticks(range(0, 101, 25))
-    axes[2].set_yticks(range(len(names)), names)
-    axes[2].invert_yaxis()
+    axes[2].set(xlabel="accuracy (%)", title="Test images, final epoch")
+    axes[2].xaxis.set_major_locator(MaxNLocator(4))
+    axes[2].margins(x=0.15)
+    axes[2].set_yticks(range(len(names)), [short[name] for name in names], fontsize="small")
+    axes[2].set_ylim(len(names) - 0.5, -0.5)
     for axis in axes[:2]:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes[0].legend(fontsize="small")
+    seeds = table.groupby("name").seed.nunique()
+    if seeds.max() > 1:
+        figure.suptitle(f"Mean and range {over_seeds(seeds)}", fontsize="medium")
     return figure
 
 
-def costs(table, columns, baseline):
-    """Bars for the columns of a cost table, one row a network; `baseline` is drawn in grey."""
+def cost_bars(table: pd.DataFrame, columns: Mapping[str, str], baseline: str) -> Figure:
+    """What each network takes beyond the one named `baseline`: bars, a panel a column.
+
+    table: a row a network. columns: {column: what stands below its panel}; above it stands what the
+    baseline itself takes.
+    """
+    one_of("baseline", baseline, list(table.index))
+    for column in not_empty("columns", columns):
+        one_of("columns", column, list(table.columns))
+    rows = table[table.index != baseline]
     figure, axes = plt.subplots(
-        1, len(columns), figsize=(4.2 * len(columns), 0.45 * len(table) + 1.6), sharey=True
-    )
-    colours = ["0.6" if name == baseline else sns.color_palette(PALETTE)[0] for name in table.index]
-    for axis, (column, label) in zip(np.atleast_1d(axes), columns.items(), strict=True):
-        axis.barh(table.index, table[column], color=colours)
-        axis.set(xlabel=label)
-        axis.margins(x=0.25)
+        1, len(columns), figsize=(4.2 * len(columns), 0.45 * len(rows) + 2), sharey=True,
+        squeeze=False,
+    )  # fmt: skip
+    for axis, (column, label) in zip(axes[0], columns.items(), strict=True):
+        added = rows[column] - table[column][baseline]
+        axis.barh(rows.index, added, color=sns.color_palette(PALETTE)[0])
+        axis.axvline(0, color="0.4", lw=1)
+        axis.set(xlabel=f"{label}, added", title=f"{baseline}: {_number(table[column][baseline])}")
+        axis.margins(x=0.3)
+        axis.xaxis.set_major_locator(MaxNLocator(5))
         axis.xaxis.set_major_formatter(EngFormatter(sep=" "))
-        for number, value in enumerate(table[column]):
-            text = f" {value:,.0f}" if value >= 100 else f" {value:.3g}"
-            axis.text(value, number, text, va="center", fontsize="small")
-    np.atleast_1d(axes)[0].invert_yaxis()
+        for number, value in enumerate(added):
+            side = "left" if value >= 0 else "right"
+            text = f" +{_number(value)} " if value > 0 else f" {_number(value)} "
+            axis.text(value, number, text, va="center", ha=side, fontsize="small")
+    axes[0, 0].set_ylim(len(rows) - 0.5, -0.5)
     return figure
+
+
+def _number(value):
+    return (f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}").replace("-", "−")

@@ -1,23 +1,25 @@
 """The figure of a search: everything that was tried, not only what won."""
 
 import matplotlib.pyplot as plt
+import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from attention.figures.base import MARKERS, PALETTE
+from attention.figures.base import MARKERS, PALETTE, not_empty
 
 KINDS = ("plain", "parent", "candidate", "finalist")
 
 
-def search(table, label="accuracy on held-out images (%)"):
+def search(table: pd.DataFrame, label: str = "accuracy on held-out images (%)") -> Figure:
     """One line a trial: an open mark for the first round, filled ones for later seeds.
 
     A bar marks the mean of the later seeds: the first round is what the finalists were picked by,
     so theirs is too high.
 
-    table: as `trials.trials` gives it; without its column "run" it is the table behind the figure.
+    table: as `trials.trials` gives it; it is also the table behind the figure.
     """
-    rows = table.sort_values("first")
+    rows = not_empty("table", table).sort_values("first")
     colours = dict(zip(KINDS, ["0.35", *sns.color_palette(PALETTE)[:3]], strict=True))
     figure, axis = plt.subplots(figsize=(11, 0.27 * len(rows) + 1.7))
     for y, row in enumerate(rows.itertuples()):

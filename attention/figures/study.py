@@ -1,21 +1,24 @@
 """Figures of a study: many networks, several seeds each, every number with its interval.
 
-Intervals are over seeds (another training), not over test images; see `attention.statistics`. Each
+Intervals are over seeds (another training), not over test images; see `results.statistics`. Each
 figure says in its docstring which table stands behind it.
 """
+
+from collections.abc import Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from scipy.optimize import isotonic_regression
 
 from attention.checks import one_of
-from attention.figures.base import MARKERS, PALETTE
-from attention.figures.families import labels, legend, look
-from attention.results import statistics
+from attention.figures.base import PALETTE
+from attention.figures.families import families, legend, look
+from attention.results import labels, ranking, statistics
 
 # From a label to its point. Without clipping at either end: that took half the time of a figure.
 LEADER = {
@@ -57,31 +60,35 @@ def _limits(rows, middle):
     return (bottom - margin, top + margin), outside
 
 
-def _over(n, confidence=None):
+def over_seeds(n: Sequence[int], confidence: float | None = None) -> str:
     """What the title says of seeds and intervals; one seed gives no interval."""
     low, high = int(min(n)), int(max(n))
     seeds = f"{low} seed{'s' * (low > 1)}" if low == high else f"{low} to {high} seeds"
     return f"{confidence:.0%} interval over {seeds}" if confidence and high > 1 else f"over {seeds}"
 
 
-def against(table, x, value="test_accuracy", confidence=0.95):
+def against(
+    table: pd.DataFrame, x: str, value: str = "test_accuracy", confidence: float = 0.95
+) -> Figure:
     """A column of the table against another: a point a network, with its interval over seeds.
 
-    table: as `records.frame` gives it, with a column `x` (parameters, mflops, seconds, step_ms, …).
+    table: as `results.frame` gives it, with a column `x` (parameters, mflops, seconds, step_ms, …).
     Networks far from the rest stand at the edge as an arrow, with their value beside the name.
     The table behind it: `statistics.means(table, value, confidence)`.
     """
     points = statistics.means(table, value, confidence).sort_values("mean")
-    one_of("x", x, list(points.columns))
+    one_of("x", x, list(points.select_dtypes("number").columns))
     points = points.dropna(subset=x)
+    if not len(points):
+        raise ValueError(f"table: no network has a number in the column {x}")
     limits, outside = _limits(points, "mean")
-    short = labels(points.index)
+    short, family = labels(points), families(points)
     figure, axis = plt.subplots(figsize=(9.5, 0.13 * len(points) + 3.4))
     axis.set_ylim(limits)
     height = limits[1] - limits[0]
     ends = _apart(points["mean"].clip(*limits), 0.9 * height / max(len(points), 20))
     for (name, point), end in zip(points.iterrows(), ends, strict=True):
-        colour, marker = look(name)
+        colour, marker = look(family[name])
         y = np.clip(point["mean"], *limits)
         if outside[name]:
             marker = r"$\downarrow$" if point["mean"] < limits[0] else r"$\uparrow$"
@@ -101,32 +108,35 @@ def against(table, x, value="test_accuracy", confidence=0.95):
         axis.xaxis.set_major_locator(MaxNLocator(6))
     axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axis.set(xlabel=AXES.get(x, x), ylabel=AXES.get(value, value))
-    axis.set_title(f"Mean, {_over(points.n, confidence)}")
-    legend(figure, points.index, loc="outside upper center", ncols=8, handletextpad=0.1)
+    axis.set_title(f"Mean, {over_seeds(points.n, confidence)}")
+    legend(figure, family, loc="outside upper center", ncols=8, handletextpad=0.1)
     return figure
 
 
-def differences(pairs, label="difference in accuracy (percentage points)"):
+def differences(
+    pairs: pd.DataFrame, label: str = "difference in accuracy (percentage points)"
+) -> Figure:
     """A forest plot: the difference of every network to its baseline, with its interval.
 
-    pairs: what `statistics.paired` or `matched` gives; it is also the table behind the figure.
-    Filled: significant after the correction for all comparisons. An arrow at the edge: far away,
-    see the number. "(smaller)": the baseline has fewer parameters.
+    pairs: what `statistics.paired`, `pooled`, `matched` or `versus` gives; it is also the table
+    behind the figure. Filled: `statistics.significant`, after the correction for all its rows. An
+    arrow at the edge: far away, see the number. "(smaller)": the baseline has fewer parameters.
     """
     rows = pairs.dropna(subset="difference").sort_values("difference")
     if not len(rows):
         raise ValueError("pairs: no network has a seed in common with its baseline")
     limits, outside = _limits(rows, "difference")
     confidence = rows.confidence.iloc[0]
-    short, baselines = labels([*rows.index, *rows.baseline]), rows.baseline.unique()
+    short, family, baselines = labels(rows), families(rows), rows.baseline.unique()
+    sure = statistics.significant(rows)
     figure, axis = plt.subplots(figsize=(9.5, 0.27 * len(rows) + 1.7))
     axis.axvline(0, color="0.4", lw=1, zorder=0)
     axis.set_xlim(min(limits[0], -0.05), max(limits[1], 0.05))
     for y, (name, row) in enumerate(rows.iterrows()):
-        colour, marker = look(name)
+        colour, marker = look(family[name])
         if outside[name]:
             marker = r"$\leftarrow$" if row.difference < limits[0] else r"$\rightarrow$"
-        face = colour if row.p_corrected < 1 - confidence else "white"
+        face = colour if sure[name] else "white"
         x = np.clip(row.difference, *axis.get_xlim())
         size = 13 if outside[name] else 8
         axis.plot(x, y, color=colour, marker=marker, mfc=face, ms=size, clip_on=False, zorder=3)
@@ -137,77 +147,26 @@ def differences(pairs, label="difference in accuracy (percentage points)"):
             transform=axis.get_yaxis_transform(), fontsize="small",
         )  # fmt: skip
     several = len(baselines) > 1
-    names = [short[n] + (f" − {short[rows.baseline[n]]}" if several else "") for n in rows.index]
+    names = [
+        short[name] + f" − {short.get(row.baseline, row.baseline)}" * several
+        for name, row in rows.iterrows()
+    ]
     if "outgrown" in rows:
         smaller = zip(names, rows.outgrown, strict=True)
         names = [name + " (smaller)" * outgrown for name, outgrown in smaller]
     axis.set_yticks(range(len(rows)), names, fontsize="small")
     axis.set(xlabel=label, ylim=(-0.7, len(rows) - 0.3))
     to = "Paired difference" if several else f"Paired difference to {baselines[0]}"
-    axis.set_title(f"{to}, {_over(rows.n, confidence)}")
+    axis.set_title(f"{to}, {over_seeds(rows.n, confidence)}")
     marks = [
         Line2D([], [], color="0.3", marker="o", ls="", mfc=face, label=text)
         for face, text in (("0.3", "significant (Holm)"), ("white", "not significant"))
     ]
-    legend(figure, rows.index, marks, loc="outside upper center", ncols=5)
+    legend(figure, family, marks, loc="outside upper center", ncols=5)
     return figure
 
 
-def histories(records):
-    """One row a network, seed and epoch: the training history; the table behind `bands`."""
-    if not records:
-        raise ValueError("records: expected at least one, got none")
-    rows = [
-        {"name": record["name"], "seed": record["run"]["seed"], **epoch}
-        for record in records
-        for epoch in record["result"]["history"]
-    ]
-    table = pd.DataFrame(rows)
-    twice = table.duplicated(["name", "seed", "epoch"])
-    lengths = table.groupby(["name", "seed"]).epoch.max().groupby("name").nunique()
-    if twice.any() or (lengths > 1).any():
-        name = table.name[twice].iloc[0] if twice.any() else lengths.index[lengths > 1][0]
-        raise ValueError(f"records: expected one setting and one record a seed of {name}")
-    return table
-
-
-def bands(records):
-    """Learning curves: the mean over seeds, and a band from the lowest seed to the highest.
-
-    At the right the accuracy of every seed after its final epoch, on images that it was not trained
-    on. The table behind it: `histories(records)`.
-    """
-    table = histories(records)
-    names = list(table.name.unique())
-    figure, axes = plt.subplots(1, 3, figsize=(13, 3.9), width_ratios=(2, 2, 1.3))
-    colours = sns.color_palette(PALETTE, len(names))
-    for number, (name, colour) in enumerate(zip(names, colours, strict=True)):
-        own, marker = table[table.name == name], MARKERS[number % len(MARKERS)]
-        for axis, column in zip(axes, ("train_loss", "train_accuracy"), strict=False):
-            by_epoch = own.groupby("epoch")[column].agg(["mean", "min", "max"])
-            axis.plot(by_epoch["mean"], color=colour, marker=marker, ms=4, label=name)
-            axis.fill_between(
-                by_epoch.index, by_epoch["min"], by_epoch["max"], color=colour, alpha=0.2, lw=0
-            )
-        tests = [r["result"]["test_accuracy"] for r in records if r["name"] == name]
-        axes[2].plot(tests, [number] * len(tests), color=colour, marker=marker, ls="", alpha=0.7)
-        axes[2].vlines(np.mean(tests), number - 0.3, number + 0.3, color=colour)
-    axes[0].set(xlabel="epoch", ylabel="training loss (with label smoothing)", title="Loss")
-    axes[1].set(
-        xlabel="epoch", ylabel="accuracy (%)", title="Accuracy on augmented training images"
-    )
-    axes[2].set(xlabel="accuracy (%)", title="Final accuracy, each seed")
-    axes[2].set_yticks(range(len(names)), labels(names).values(), fontsize="small")
-    axes[2].set_ylim(len(names) - 0.5, -0.5)
-    for axis in axes[:2]:
-        axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes[0].legend(fontsize="small")
-    seeds = table.groupby("name").seed.nunique()
-    figure.suptitle(f"Mean and range {_over(seeds)}", fontsize="medium")
-    return figure
-
-
-def ablation(table, value="test_accuracy", confidence=0.95):
+def ablation(table: pd.DataFrame, value: str = "test_accuracy", confidence: float = 0.95) -> Figure:
     """Small multiples: a panel a question, a point a choice, with its interval and its seeds.
 
     table: a row a run, with the columns question, choice, seed and `value`; the first choice of
@@ -241,12 +200,14 @@ def ablation(table, value="test_accuracy", confidence=0.95):
     for axis in axes.flat[max(0, len(questions) - 2) : len(questions)]:
         axis.set_xlabel(AXES.get(value, value))
         axis.tick_params(labelbottom=True)
-    title = f"Mean, {_over(points.n, confidence)}; a small dot is a seed"
+    title = f"Mean, {over_seeds(points.n, confidence)}; a small dot is a seed"
     figure.suptitle(title, fontsize="medium")
     return figure
 
 
-def ablation_table(table, value="test_accuracy", confidence=0.95):
+def ablation_table(
+    table: pd.DataFrame, value: str = "test_accuracy", confidence: float = 0.95
+) -> pd.DataFrame:
     """One row a question and choice, in the order of the table: n, mean, low, high over seeds."""
     for column in ("question", "choice"):
         one_of("table: column", column, list(table.columns))
@@ -257,24 +218,24 @@ def ablation_table(table, value="test_accuracy", confidence=0.95):
     return pd.concat(parts, names=["question", "choice"])[["n", "mean", "low", "high"]]
 
 
-def rank_plot(table, value="test_accuracy"):
+def rank_plot(table: pd.DataFrame, value: str = "test_accuracy") -> Figure:
     """The rank of every network for every seed, a line from its best to its worst.
 
-    The table behind it: `statistics.ranks(table, value).by_seed`.
+    The table behind it: `ranking.ranks(table, value).by_seed`.
     """
-    order, seats, agreement, _ = statistics.ranks(table, value)
-    short = labels(order.index)
+    order, seats, agreement, _ = ranking.ranks(table, value)
+    short, family = labels(order), families(order)
     figure, axis = plt.subplots(figsize=(9.5, 0.25 * len(order) + 1.3))
     for y, (name, row) in enumerate(order.iterrows()):
-        colour, marker = look(name)
+        colour, marker = look(family[name])
         axis.hlines(y, row.best, row.worst, color=colour, lw=2, alpha=0.4)
         axis.plot(seats[name], [y] * len(seats), color=colour, marker=".", ls="", ms=7)
         axis.plot(row["mean"], y, color=colour, marker=marker, ms=8)
     axis.set_yticks(range(len(order)), short.values(), fontsize="small")
     axis.set(xlabel="rank (1 = best)", ylim=(len(order) - 0.4, -0.6), xlim=(0.5, len(order) + 0.5))
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-    title = f"Ranks {_over([len(seats)])}: a dot a seed, the mean larger"
+    title = f"Ranks {over_seeds([len(seats)])}: a dot a seed, the mean larger"
     agrees = "" if np.isnan(agreement) else f"; Kendall's W = {agreement:.2f}"
     axis.set_title(title + agrees)
-    legend(axis, order.index, loc="lower left")
+    legend(axis, family, loc="lower left")
     return figure

@@ -1,1 +1,28 @@
-"""."""
+"""From records to what can be said: nothing here trains, and nothing measures.
+
+tables      records into typed tables, one row a run; short labels; measured costs
+statistics  pairs of networks over seeds: differences, their tests, and equivalence
+power       what a study of this size can find, and the seeds that it takes
+ranking     how stable the order of the networks is
+guide       what to take within a budget
+overview    the study in one table, and in words
+trials      a search, its winner, and the verdict
+findings    what a survey of maps has found
+readme      the README's tables, written from the records
+"""
+
+from attention.results import findings, guide, overview, power, ranking, statistics, trials
+from attention.results.tables import (
+    beside,
+    frame,
+    histories,
+    labels,
+    plain_networks,
+    read,
+    read_costs,
+)
+
+__all__ = [
+    "beside", "findings", "frame", "guide", "histories", "labels", "overview", "plain_networks",
+    "power", "ranking", "read", "read_costs", "statistics", "trials",
+]  # fmt: skip

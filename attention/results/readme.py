@@ -1,39 +1,41 @@
-"""The tables of the README, from the records: `python -m attention.readme` writes them anew."""
+"""The tables of the README: `python -m attention.results.readme` writes them anew."""
 
-import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from attention.figures.families import labels
 from attention.files import replacing
 from attention.results import statistics
-from attention.results.overview import COSTS, SHOWN, beside, guide, intervals, numbers
-from attention.results.tables import frame, read
+from attention.results.guide import guide
+from attention.results.overview import COST_COLUMNS, TESTS, in_words, numbers, overview
+from attention.results.tables import beside, frame, labels, plain_networks, read, read_costs
 from attention.settings import home
 
-MARKS = "<!-- results: written by python -m attention.readme -->", "<!-- end of results -->"
+MARKS = (
+    "<!-- results: written by python -m attention.results.readme -->", "<!-- end of results -->",
+)  # fmt: skip
 # Made from another dataset for a purpose of their own; notebooks 7 and 9 are about them.
 ASIDE = ("-validation", "-random-labels", "shapes10")
 
 
-def markdown(records, costs=None):
+def markdown(records: Sequence[dict], costs: pd.DataFrame | None = None) -> str:
     """The results as Markdown: a table for each dataset and setting, and where it was measured.
 
-    costs: a frame by name with the columns `overview.COSTS`, for the networks it has.
+    costs: a frame by name with the columns `tables.COSTS`, for the networks it has.
     """
-    table = frame(records)
-    groups = table.groupby([*statistics.SETTING], sort=False)
+    groups = frame(records).groupby([*statistics.SETTING], sort=False)
     groups = sorted(groups, key=lambda group: (-len(group[1]), group[0]))
     parts = []
     for (dataset, images, epochs), rows in groups:
+        rows = rows if costs is None else beside(rows, costs)
         parts.append(
             f"**{dataset}**, {images:,} training images, {epochs} epochs, final epoch, "
-            f"{_machines(rows)}:\n\n" + _markdown(compared(rows, costs))
+            f"{_machines(rows)}:\n\n" + _markdown(results(rows))
         )
-    if costs is not None:
-        parts.insert(1, advice(groups[0][1], costs))
+        if costs is not None and len(parts) == 1:
+            parts.append(advice(rows))
     return "\n\n".join(filter(None, parts))
 
 
@@ -44,116 +46,79 @@ def _machines(rows):
     if len(places) == 1:
         return names[0]
     words = [", ".join(map(str, sorted(seeds))) for seeds in places]
-    return "; ".join(f"seed {w} {name}" for w, name in zip(words, names, strict=True))
+    return "; ".join(f"seed {seeds} {name}" for seeds, name in zip(words, names, strict=True))
 
 
-def advice(rows, costs):
-    """The decision guide of `overview.guide` as Markdown; nothing while no network has two seeds.
+def results(rows: pd.DataFrame) -> pd.DataFrame:
+    """The runs of one setting in words, a row a network: what `overview` gives, `*` significant."""
+    plain = plain_networks(rows)
+    found = overview(rows, plain[0], plain) if plain else statistics.means(rows)
+    shown = in_words(found)
+    for prefix, heading in TESTS.items() if plain else ():
+        star = found[f"{prefix}_significant"].eq(True).map({True: " *", False: ""})
+        shown[heading, "points"] += star
+    shown.columns = [f"{heading}: {column}" for heading, column in shown.columns]
+    return shown.rename(labels(found)).rename_axis("network").reset_index()
 
-    rows: the runs of one setting. costs: as for `markdown`.
+
+def advice(rows: pd.DataFrame) -> str:
+    """The decision guide of `guide.guide` as Markdown; nothing while no network has two seeds.
+
+    rows: the runs of one setting, with what the networks cost.
     """
-    table = beside(rows, costs)
-    plain = _plain(statistics.means(rows))
-    if plain is None or rows.groupby("name").seed.nunique().max() < 2:
+    plain = plain_networks(rows)
+    if not plain or rows.groupby("name").seed.nunique().max() < 2:
         return ""
-    found = guide(table, plain)
+    found = guide(rows, plain[0])
     found = found[found.choice.notna()]
-    short = labels(table.name.unique())
-    words = {f"^{column} ": f"{heading} " for column, (heading, _) in SHOWN.items()}
+    short = labels(rows)
+    words = {f"^{column} ": f"{heading} " for column, (heading, _) in COST_COLUMNS.items()}
     limits = found.budget.replace(words, regex=True)
     other = found.choice != found.best
-    low, high = found.difference_low.where(other), found.difference_high.where(other)
     shown = pd.DataFrame({
         "budget": limits + found["plain's times"].map(" (plain × {:g})".format),
         "take": found.choice.map(short),
         "accuracy (%)": numbers(found["mean"], "{:.2f}"),
         "the most accurate within it": found.best.map(short),
         "take minus that": numbers(found.difference.where(other), "{:+.2f}"),
-        "its interval": intervals(low, high, "{:+.1f} to {:+.1f}"),
+        "at least": numbers(found.difference_low.where(other), "{:+.2f}"),
         "networks as good": found.as_good.str.len(),
     })  # fmt: skip
     return (
-        "**What to take within a budget**: the cheapest network that cannot be told from the most "
-        "accurate one that keeps to it (the interval of the paired difference includes zero).\n\n"
+        "**What to take within a budget**: the cheapest network that is shown to be less than half "
+        "a point worse than the most accurate one that keeps to it (one-sided, 95 %).\n\n"
     ) + _markdown(shown)
 
 
-def _plain(found):
-    """The smallest plain network of a table by name, None without any."""
-    plain = found[found.index.str.endswith("(plain)")]
-    return plain.parameters.idxmin() if len(plain) else None
+def report(folder: str | Path | None = None) -> str:
+    """The README's tables, from all records below `folder`; "" while there is none.
 
-
-def compared(rows, costs=None):
-    """The runs of one setting, a row a network, in words: accuracy, difference to plain, cost."""
-    found = statistics.means(rows).sort_values(["parameters", "mean"], kind="stable")
-    shown = pd.DataFrame({
-        "network": found.index,
-        "runs": found.n,
-        "test accuracy (%)": numbers(found["mean"], "{:.2f}"),
-        "95 % interval": intervals(found.low, found.high, "{:.1f} to {:.1f}"),
-    })  # fmt: skip
-    plain = _plain(found)
-    if plain and found.n.max() > 1:
-        pairs = statistics.paired(rows, plain).reindex(found.index)
-        sure = pairs.p_corrected < 0.05
-        words = numbers(pairs.difference, "{:+.2f}")
-        shown["minus plain"] = words + sure.map({True: " *", False: ""})
-        shown["its interval"] = intervals(pairs.low, pairs.high, "{:+.1f} to {:+.1f}")
-    if costs is not None and len(found.index.intersection(costs.index)):
-        found = found.join(costs)
-    for column, (heading, form) in SHOWN.items():
-        if column in found:
-            shown[heading] = numbers(found[column], form)
-    return shown
-
-
-def times_markdown(benchmark):
-    """What `attention.benchmark` measured of the blocks, as Markdown."""
-    rows = pd.DataFrame(benchmark["rows"])
-    shown = pd.DataFrame({
-        "network": rows.name,
-        "one training step (ms)": rows.step_ms.map("{:,.0f}".format),
-        "time against the first": rows.time.map("× {:.2f}".format),
-    })  # fmt: skip
-    return f"One training step, {_where(benchmark)}:\n\n" + _markdown(shown)
-
-
-def report(folder=None):
-    """The README's tables: results of all committed runs, and what `attention.benchmark` found."""
+    folder: with runs/ and benchmarks/; None: data at home.
+    """
     folder = Path(folder) if folder else home() / "data"
     records = [r for r in read(folder / "runs") if not r["dataset"]["name"].endswith(ASIDE)]
-    measured = {
-        path.stem: json.loads(path.read_text(encoding="utf-8"))
-        for path in sorted((folder / "benchmarks").glob("*.json"))
-    }
     if not records:
-        return "No run has a record yet: `make report` trains them."
-    costs, notes = None, "`*`: significant after Holm's correction for all rows."
-    if mechanisms := measured.pop("mechanisms", None):
-        costs = pd.DataFrame(mechanisms["rows"]).set_index("name")[list(COSTS)]
+        return ""
+    costs, notes = None, "`*`: significant after Holm's correction for all rows of its column."
+    if (path := folder / "benchmarks" / "mechanisms.json").exists():
+        costs, where = read_costs(path)
+        costs = costs[[column for column in COST_COLUMNS if column in costs]]
         notes += (
-            f" Step: one training step, {_where(mechanisms)}; answer: to one image, without a "
-            "batch; memory: what the forward pass of a batch keeps for the backward pass."
+            f" Step: one training step, {where}; answer: to one image, without a batch; memory: "
+            "what the forward pass of a batch keeps for the backward pass."
         )
-    return "\n\n".join([markdown(records, costs), notes, *map(times_markdown, measured.values())])
-
-
-def _where(benchmark):
-    machine = benchmark["machine"]
-    return (
-        f"{benchmark['batch_size']} images of 32×32, the networks in turns, median of "
-        f"{benchmark['rounds']} rounds, on {machine['hardware']}, {machine['threads']} threads, "
-        f"{machine['precision']}"
-    )
+    return f"{markdown(records, costs)}\n\n{notes}"
 
 
 def _markdown(shown):
+    """A table of words as Markdown; what Markdown would read as its own is escaped."""
+    signs = str.maketrans({"|": r"\|", "<": "&lt;", ">": "&gt;"})
+    shown = shown.astype(str).apply(lambda column: column.str.translate(signs))
     align = ("left", *["right"] * (shown.shape[1] - 1))
     return shown.to_markdown(index=False, colalign=align, disable_numparse=True)
 
 
-def write_readme(path, tables):
+def write_readme(path: str | Path, tables: str) -> None:
     """Put the tables between the two marks of a Markdown file."""
     path = Path(path)
     text = path.read_text(encoding="utf-8")
@@ -167,4 +132,7 @@ def write_readme(path, tables):
 
 
 if __name__ == "__main__":
-    write_readme(Path(__file__).resolve().parent.parent / "README.md", report())
+    if tables := report():
+        write_readme(Path(__file__).resolve().parents[2] / "README.md", tables)
+    else:
+        print("No run has a record yet, nothing is written: `make report` trains them.")
