@@ -16,6 +16,7 @@ from attention.blocks import (
     BOTH,
     CBAM,
     CHANNEL,
+    POSITIONS,
     SE,
     SPATIAL,
     Gate,
@@ -23,7 +24,7 @@ from attention.blocks import (
     Sum,
     Weights,
 )  # fmt: skip
-from attention.explain import capture
+from attention.explain import Captured, capture, rollout
 from attention.networks import insert, resnet
 
 
@@ -530,4 +531,46 @@ def test_the_original_of_a_compiled_copy_still_gives_its_maps():
     assert set(maps) == set(expected)
     for path, one in maps.items():
         assert torch.equal(one.maps[0], expected[path].maps[0])
+    torch.compiler.reset()
+
+
+# ------------------------------------------------------------------------------ what a map is not
+
+
+@pytest.mark.parametrize(
+    "layers, message",
+    [
+        ([], "of one shape; got"),
+        ([torch.eye(3)], r"\(N, heads, T, T\)"),
+        ([torch.full((1, 1, 2, 3), 1 / 3)], "as many queries as positions"),
+        ([torch.ones(1, 1, 3, 3)], "each row adding up to 1"),
+        ([torch.eye(3)[None, None] * 2 - 1 / 3], "at least 0"),
+        ([torch.full((1, 1, 3, 3), float("nan"))], "each row adding up to 1"),
+    ],
+)
+def test_layers_that_are_no_weights_have_no_rollout(layers, message):
+    with pytest.raises(ValueError, match=message):
+        rollout(layers)
+
+
+def test_a_module_that_was_not_called_has_no_maps_to_join():
+    with pytest.raises(ValueError, match="this part of the network was not called"):
+        Captured(CHANNEL).cat()
+    with pytest.raises(ValueError, match="size is not known"):
+        Captured(POSITIONS, [torch.eye(4)[None, None]]).over_image()
+
+
+def test_a_pass_compiled_inside_leaves_nothing_that_goes_on_watching():
+    torch.compiler.reset()
+    network = network_with("se")
+    network.compile(backend="eager")
+    with torch.no_grad():
+        try:
+            with capture(network) as maps:
+                network(IMAGES)
+        except RuntimeError:
+            pass
+        before = {path: len(one.maps) for path, one in maps.items()}
+        network(IMAGES)
+    assert {path: len(one.maps) for path, one in maps.items()} == before
     torch.compiler.reset()

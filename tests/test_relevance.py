@@ -6,8 +6,8 @@ from parity import hooks, network_with
 from torch import nn
 from torch.nn import functional as F
 
-from attention.blocks import SE
-from attention.explain import capture, relevance
+from attention.blocks import CHANNEL, SE, Gate
+from attention.explain import capture, every_map, relevance, relevances
 from attention.networks import convvit, vit
 
 
@@ -61,6 +61,9 @@ def by_formula(one, x):
         ("sse", "stages.1.1.attention.gate", "the spatial gate itself"),
         ("cbam", "stages.0.1.attention.spatial_gate", "the spatial gate itself"),
         ("bam", "stages.0.2.gate", "mean over channels"),
+        ("coordinate", "stages.1.1.attention.gate", "mean over channels"),
+        ("ela", "stages.1.1.attention.gate", "mean over channels"),
+        ("simam", "stages.1.1.attention.gate", "mean over channels"),
         ("se", "stages.0.1.attention.gate", "active that the gate raises"),
         ("cbam", "stages.1.1.attention.channel_gate", "active that the gate raises"),
         ("encoding", "stages.0.1.attention.gate", "active that the gate raises"),
@@ -126,6 +129,65 @@ def test_a_block_that_is_called_twice_a_pass_has_no_one_map():
     network.stages[1][1].attention = network.stages[2][1].attention = SE(32, 2).eval()
     with pytest.raises(ValueError, match="one map a pass"):
         relevance(network, pictures(), "stages.1.1.attention.gate")
+
+
+class Vector(nn.Module):
+    """A gate on numbers that have no positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.gate = Gate(CHANNEL)
+
+    def forward(self, v):
+        return v * self.gate(v)
+
+
+def test_a_gate_on_other_maps_than_those_around_it_is_named_and_left_out():
+    network = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), Vector()).eval()
+    with pytest.raises(ValueError, match="around '2.gate' must take the maps that its gate weighs"):
+        relevance(network, pictures(), "2.gate")
+    assert relevances(network, pictures()) == {}
+
+
+class ByName(nn.Module):
+    """A block that gets its maps by name."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = SE(3, 1)
+
+    def forward(self, x):
+        return self.block(x=x)
+
+
+def test_a_block_may_get_its_maps_by_name():
+    network, images = ByName().eval(), pictures()
+    expected = relevance(network.block, images, "gate").maps
+    torch.testing.assert_close(relevance(network, images, "block.gate").maps, expected)
+
+
+@pytest.mark.parametrize("function", [relevances, every_map, lambda n, x: relevance(n, x, "gate")])
+@pytest.mark.parametrize(
+    "images, message",
+    [
+        (torch.full((2, 3, 9, 9), float("nan")), "images must be finite"),
+        (torch.zeros(2, 3, 9, 9, dtype=torch.uint8), "images must be normalised .* torch.uint8"),
+        (torch.zeros(3, 9, 9), r"images must be at least one, \(N, 3, H, W\), got \(3, 9, 9\)"),
+        (torch.zeros(0, 3, 9, 9), "at least one"),
+        ([1.0], "got list"),
+    ],
+)
+def test_images_without_a_relevance_are_named(function, images, message):
+    with pytest.raises(ValueError, match=message):
+        function(SE(3, 1).eval(), images)
+
+
+@pytest.mark.parametrize("function", [relevances, every_map])
+def test_batches_and_networks_that_cannot_be_are_named(function):
+    with pytest.raises(ValueError, match="batch_size must be .* at least 1, got 0"):
+        function(SE(3, 1).eval(), pictures(), 0)
+    with pytest.raises(TypeError, match="network must be a torch module, got 'se'"):
+        function("se", pictures())
 
 
 def test_a_network_that_trains_has_no_relevance():

@@ -27,8 +27,7 @@ def relevance(network: nn.Module, images: torch.Tensor, path: str) -> Relevance:
     dict of `capture`; or "rollout", for a vision transformer.
 
         spatial      the gate itself
-        both         the gate's mean over channels; of a gate over rows or columns alone (coordinate
-                     attention) the same along each of them
+        both         the gate's mean over channels (of coordinate attention, the product of its two)
         channel      Σ_c max(0, g_c − mean g) · |x_c|: where the channels that the gate raises are
                      active, x being what the gate is applied to
         positions    the weights that a position gets, mean over heads and queries; of a
@@ -155,7 +154,7 @@ def _rollout(captured, images):
 
 
 def _has_class_token(found: Captured) -> bool:
-    if found.kind != POSITIONS:
+    if found.kind != POSITIONS or found.size is None:
         return False
     height, width = found.size
     return all(maps.shape[2:] == 2 * (height * width + 1,) for maps in found.maps)

@@ -31,6 +31,8 @@ class Captured:
 
     def cat(self) -> torch.Tensor:
         """All maps of this module along the first axis, on the CPU: one for each image."""
+        if not self.maps:
+            raise ValueError("there are no maps: this part of the network was not called")
         return torch.cat(self.maps).cpu()
 
     def over_image(self) -> torch.Tensor:
@@ -41,6 +43,8 @@ class Captured:
         """
         if self.kind != POSITIONS:
             raise ValueError(f"only maps of kind 'positions' have queries, these are {self.kind!r}")
+        if self.size is None:
+            raise ValueError("size is not known: the height and width of the positions looked at")
         weights, (height, width), k = self.cat(), self.size, self.window
         if k is None:
             return weights[..., -height * width :].unflatten(-1, (height, width))
@@ -114,8 +118,8 @@ def capture(network: nn.Module, scores: bool = False) -> Iterator[dict[str, Capt
     network: any module that holds blocks of this package (not a compiled copy of one). Blocks that
         mix positions make their weights while they are captured, and never else; each map of kind
         "positions" is (queries × positions) large.
-    scores: collect also what goes into the gates: logits, each under the path of its score. (BAM
-        has one gate, and two branches to look at.)
+    scores: collect also what goes into the gates: the logits of every `Score`, under its path.
+        (BAM has one gate, and two branches to look at.)
 
     Gives a dict {path of the module: `Captured`}. Maps are detached copies in float32; the output
     of the network does not change, and nothing is left behind after the block, whatever happened.
