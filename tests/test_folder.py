@@ -76,6 +76,15 @@ def test_a_tar_is_the_same_as_its_folder(tree, tmp_path, ending, prefix):
     assert {p.name for p in tmp_path.iterdir()} == {"pets.v2", f"pets.v2{ending}", "root"}
 
 
+def test_a_photograph_on_its_side_is_turned(tree, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: to be turned by 90° clockwise
+    picture(0).save(tree / "train" / "ant" / "0.png", exif=exif)
+    upright = np.rot90(np.asarray(picture(0)), -1).transpose(2, 0, 1)
+    assert np.array_equal(load(tree, tmp_path / "root").train.images[0], upright)
+
+
+@pytest.mark.filterwarnings("error")
 def test_other_kinds_of_images_become_rgb(tree, tmp_path):
     ants = tree / "train" / "ant"
     grey = picture(0, mode="L")
@@ -334,6 +343,11 @@ def test_the_second_load_comes_from_the_cache(tree, tmp_path, monkeypatch):
     assert (second.name, second.classes, second.checksum) == (
         first.name, first.classes, first.checksum,
     )  # fmt: skip
+
+
+def test_each_size_has_a_cache_of_its_own(tree, tmp_path):
+    for size, wanted in ((None, (8, 8)), (4, (4, 4)), (None, (8, 8))):
+        assert load(tree, tmp_path / "root", size).size == wanted
 
 
 @pytest.mark.parametrize("packed", [False, True])
