@@ -40,6 +40,7 @@ def test_held_out_images_and_the_rest_are_the_training_images_and_keep_their_lab
 
 def test_of_each_class_the_share_is_held_out():
     assert held_out(numbered(), 0.2).test.labels.bincount().tolist() == [2, 4, 1]
+    assert held_out(numbered(), 0.25).test.labels.bincount().tolist() == [2, 5, 2]  # 2.5, 5, 1.75
     assert held_out(numbered(), 0.01).test.labels.bincount().tolist() == [1, 1, 1]
     assert held_out(numbered(), 0.99).train.labels.bincount().tolist() == [1, 1, 1]
 
