@@ -10,7 +10,7 @@ from invented import study
 
 from attention import figures
 from attention.explain import every
-from attention.results import findings, frame, overview, ranking, statistics
+from attention.results import findings, frame, labels, overview, ranking, statistics
 
 SEEDS = {"plain": (70.0, 71.0, 72.0), "wide": (71.0, 73.0, 72.0), "block": (72.0, 73.5, 74.0),
          "large": (60.0, 62.0, 61.0)}  # fmt: skip
@@ -101,7 +101,8 @@ def survey_record(name, seed, maps):
     """A record as `survey` keeps it, with the same number for every measure."""
     families = {"Grad-CAM": "Grad-CAM", "random": "baseline"}
     return {
-        "name": name, "run": {"seed": seed}, "dataset": {"name": "pictures"}, "accuracy": 50.0,
+        "name": name, "run": {"seed": seed, "network": "fast", "block": "se", "options": {}},
+        "dataset": {"name": "pictures"}, "accuracy": 50.0,
         "maps": {
             path: {"family": families.get(path, "own"), "choice": value,
                    "pointing": (value,) * 3, "road": (value,) * 3}
@@ -125,6 +126,7 @@ def test_maps_are_those_of_each_network_on_both_kinds_of_images():
     assert found.faithful["block"] == pytest.approx(10)
     assert found.faithful_gradcam["block"] == pytest.approx(-10)
     assert found.faithful.isna()["plain"]
+    assert labels(findings.measures(removed)) == {"block": "se"}
     assert findings.worth([], []).shape == (0, 4)
     assert findings.worth(located, []).faithful.isna().all()
     assert (findings.BASELINE, findings.GRAD_CAM) == (every.BASELINE, every.GRAD_CAM)

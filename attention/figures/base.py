@@ -17,7 +17,7 @@ from attention.settings import home, profile
 MAPS = "viridis"  # readable for the colour-blind, and in grey
 PALETTE = "colorblind"
 SIGNED = "PuOr_r"  # two-sided: purple below the middle, orange above; for the colour-blind too
-MARKERS = "osD^vPX*h"
+MARKERS = "osD^vPX*>"
 
 
 def style() -> None:

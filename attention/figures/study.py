@@ -156,7 +156,7 @@ def differences(
         names = [name + " (smaller)" * outgrown for name, outgrown in smaller]
     axis.set_yticks(range(len(rows)), names, fontsize="small")
     axis.set(xlabel=label, ylim=(-0.7, len(rows) - 0.3))
-    to = "Paired difference" if several else f"Paired difference to {baselines[0]}"
+    to = "Difference" if several else f"Difference to {baselines[0]}"
     axis.set_title(f"{to}, {over_seeds(rows.n, confidence)}")
     marks = [
         Line2D([], [], color="0.3", marker="o", ls="", mfc=face, label=text)

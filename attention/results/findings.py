@@ -16,10 +16,8 @@ def measures(records: Sequence[dict]) -> pd.DataFrame:
     """One row a network and map: each measure, and with _low and _high its interval over images."""
     rows = []
     for record in records:
-        whole = {
-            "dataset": record["dataset"]["name"], "name": record["name"],
-            "seed": record["run"]["seed"], "accuracy": record["accuracy"],
-        }  # fmt: skip
+        whole = {"dataset": record["dataset"]["name"], **_network(record)}
+        whole["accuracy"] = record["accuracy"]
         for name, measures in record["maps"].items():
             row = {**whole, "map": name}
             for measure, value in measures.items():
@@ -36,10 +34,17 @@ def measures(records: Sequence[dict]) -> pd.DataFrame:
 def effects(records: Sequence[dict]) -> pd.DataFrame:
     """One row a network and map: its behaviour, and the accuracy with it replaced, in percent."""
     return pd.DataFrame([
-        {"name": record["name"], "seed": record["run"]["seed"], "map": path, **row}
+        {**_network(record), "map": path, **row}
         for record in records
         for path, row in record["effect"].items()
     ])  # fmt: skip
+
+
+def _network(record):
+    """What `tables.labels` asks for; the column family of these tables is that of the map."""
+    run = record["run"]
+    about = {column: run.get(column) for column in ("network", "block", "options")}
+    return about | {"name": record["name"], "seed": run["seed"]}
 
 
 def choose(table: pd.DataFrame) -> dict[tuple[str, str], str]:

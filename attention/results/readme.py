@@ -57,7 +57,9 @@ def results(rows: pd.DataFrame) -> pd.DataFrame:
     for prefix, heading in TESTS.items() if plain else ():
         star = found[f"{prefix}_significant"].eq(True).map({True: " *", False: ""})
         shown[heading, "points"] += star
-    shown.columns = [f"{heading}: {column}" for heading, column in shown.columns]
+    shown.columns = [
+        column if heading == "cost" else f"{heading}: {column}" for heading, column in shown.columns
+    ]
     return shown.rename(labels(found)).rename_axis("network").reset_index()
 
 

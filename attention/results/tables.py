@@ -115,7 +115,7 @@ def _short(row, columns):
         return row["name"]
     options = row.get("options") or {}
     words = [f"{key} {_words(value)}".removeprefix("variant ") for key, value in options.items()]
-    words += [row["place"]] if "place" in columns else []
+    words += [row["place"]] if "place" in columns and "place" in row else []
     return row["block"] + (f" ({'; '.join(words)})" if words else "")
 
 
