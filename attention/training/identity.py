@@ -8,6 +8,7 @@ move from a notebook to a file may (it is compiled another way there).
 """
 
 import collections.abc
+import copyreg
 import dis
 import functools
 import hashlib
@@ -15,7 +16,6 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
-import pickle
 import random
 import sys
 import types
@@ -41,19 +41,23 @@ DESCRIPTORS = (
     types.MemberDescriptorType, types.ClassMethodDescriptorType, types.MethodWrapperType,
 )  # fmt: skip
 
-# Of a class's own entries, these say where it was written, or are made by Python itself.
+# Of a class's entries: where it was written, and what Python and torch number by themselves.
 NOT_CODE = {
     "__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__firstlineno__",
     "__static_attributes__", "__annotations__", "__annotate__", "__annotate_func__",
-    "__annotations_cache__", "__abstractmethods__", "_abc_impl",
+    "__annotations_cache__", "__abstractmethods__", "_abc_impl", "__orig_bases__", "__parameters__",
+    "__type_params__", "_backward_cls",
 }  # fmt: skip
+
+
+GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
 
 
 def version(row: Block) -> str:
     """The version of a block: "v1" for one of this package, else a digest, 16 hexadecimal digits.
 
-    Raises ValueError for a block that reaches something that has no digest (an open file, a
-    network, a random generator, …), and says how it is reached and what to do.
+    Raises ValueError for what has no digest (an open file, a network, a random generator, …), and
+    says how it is reached and what to do.
     """
     if ours(row):
         return f"v{row.version}"
@@ -72,8 +76,7 @@ class _Digest:
 
     def __init__(self, seen: dict[int, tuple[int, Any]] | None = None) -> None:
         self.hash = hashlib.sha256()
-        # id: the number of an object, and the object itself, or its id might be used again
-        self.seen = {} if seen is None else dict(seen)
+        self.seen = dict(seen or {})  # id: a number, and the object, or its id might be used again
 
     def text(self) -> str:
         return self.hash.hexdigest()[:16]
@@ -119,35 +122,28 @@ class _Digest:
             self.put(type(value).__name__, value.__name__)
         elif parts := _parts(value):
             self.put(type(value).__name__)
-            for name, part in parts.items():
-                self.put(name)
-                self.add(part, f"{way}.{name}")
+            self.add_items(parts, way)
         else:
             self.add_as_pickled(value, way)
 
     def add_items(self, value: collections.abc.Collection, way: str) -> None:
         self.put(type(value).__name__, len(value))
         if isinstance(value, set | frozenset):  # its order is another in every process
-            parts = []
-            for item in value:
-                alone = _Digest(self.seen)
-                alone.add(item, f"{way}, an item of it")
-                parts.append(alone.text())
-            self.put(*sorted(parts))
-        elif isinstance(value, list | tuple):
-            for number, item in enumerate(value):
-                self.add(item, f"{way}[{number}]")
-        else:
-            for name, item in value.items():
-                self.add(name, f"{way}, a key of it")
-                self.add(item, f"{way}[{name!r}]")
+            each = [_Digest(self.seen) for _ in value]
+            for digest, item in zip(each, value, strict=True):
+                digest.add(item, f"{way}, an item of it")
+            self.put(*sorted(digest.text() for digest in each))
+            return
+        pairs = enumerate(value) if isinstance(value, list | tuple) else value.items()
+        for name, item in pairs:
+            self.add(name, f"{way}, a key of it")
+            self.add(item, f"{way}[{name!r}]")
 
     def add_tensor(self, tensor: torch.Tensor, way: str) -> None:
-        if tensor.requires_grad:
-            self.refuse(tensor, way, "a tensor that requires a gradient changes when it is trained")
-        numbers = tensor.detach().cpu().contiguous()
-        self.put("tensor", tensor.dtype, tuple(tensor.shape))
-        self.put(numbers.reshape(-1).view(torch.uint8).numpy().tobytes())
+        if tensor.requires_grad or tensor.layout != torch.strided:
+            self.refuse(tensor, way, "only a dense tensor that needs no gradient stays as it is")
+        numbers = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        self.put("tensor", tensor.dtype, tuple(tensor.shape), numbers.numpy().tobytes())
 
     def add_class(self, cls: type, way: str) -> None:
         self.put("class")
@@ -162,8 +158,8 @@ class _Digest:
         for what in ("__defaults__", "__kwdefaults__", "__dict__"):
             self.add(getattr(function, what), f"{way}, {what.strip('_')}")
         inside = {}
-        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
-        for name, cell in cells:
+        cells = function.__closure__ or ()
+        for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
             self.put(name)
             try:
                 inside[name] = cell.cell_contents
@@ -179,7 +175,6 @@ class _Digest:
         self.put(*code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
         self.put(getattr(code, "co_exceptiontable", b""))
         instructions = [i for i in dis.get_instructions(code) if i.opname != "EXTENDED_ARG"]
-        module = None
         for number, instruction in enumerate(instructions):
             name, value = instruction.opname, instruction.argval
             self.put(name)
@@ -190,7 +185,7 @@ class _Digest:
             else:
                 self.put(value)
             after = instructions[number + 1 :]
-            if name in ("LOAD_GLOBAL", "LOAD_NAME") and value in names:
+            if name in GLOBALS and value in names:
                 self.add_used(names[value], after, f"{way}, global {value}")
             elif name in ("LOAD_DEREF", "LOAD_CLASSDEREF") and _own_module(inside.get(value)):
                 self.add_used(inside[value], after, f"{way}, closure {value}")
@@ -217,22 +212,22 @@ class _Digest:
     def add_as_pickled(self, value: Any, way: str) -> None:
         """Add what pickle would keep: how it is made, of what, and its state."""
         try:
-            kept = value.__reduce_ex__(2)
+            reduce = copyreg.dispatch_table.get(type(value))
+            kept = reduce(value) if reduce else value.__reduce_ex__(2)
         except Exception as error:
             self.refuse(value, way, f"it has no contents that could be compared: {error}")
         if isinstance(kept, str):  # the name of a thing that there is once, as torch.float32
-            origin = pickle.whichmodule(value, kept)
-            if getattr(sys.modules.get(origin), kept, None) is not value or not _origin(origin):
+            name = kept.split(".")[-1]
+            places = [m for m in list(sys.modules.values()) if vars(m).get(name) is value]
+            if not any(_origin(module.__name__) for module in places):
                 self.refuse(value, way, "its contents cannot be seen")
-            self.put("once", origin, kept)
+            self.put("once", type(value).__name__, name)
             return
-        function, arguments, state, *items = (*kept, None)[:5] if len(kept) > 2 else (*kept, None)
+        function, arguments, state, items, pairs = (*kept, None, None, None)[:5]
         self.put("object")
         self.add(function, f"{way}, its kind")
-        self.add(arguments, f"{way}, its parts")
-        self.add(state, f"{way}, its state")
-        for part in items:
-            self.add(None if part is None else list(part), f"{way}, its items")
+        self.add((arguments, state), f"{way}, its parts")
+        self.add((list(items or ()), list(pairs or ())), f"{way}, its items")
 
     def refuse(self, value: Any, way: str, why: str) -> None:
         what = f"{type(value).__name__} {value!r}".replace("\n", " ")
@@ -252,35 +247,31 @@ def _published(value):
 
 
 def _parts(value):
-    """The parts of what wraps a function, by name."""
-    if isinstance(value, staticmethod | classmethod):
-        return {"function": value.__func__}
+    """The parts of what wraps or binds a function, by name; None for anything else."""
+    if isinstance(value, staticmethod | classmethod | types.MethodType):
+        return {"function": value.__func__, "self": getattr(value, "__self__", None)}
     if isinstance(value, property):
         return {name: getattr(value, name) for name in ("fget", "fset", "fdel")}
     if isinstance(value, functools.cached_property):
         return {"function": value.func}
-    if isinstance(value, types.MethodType):
-        return {"function": value.__func__, "self": value.__self__}
-    if isinstance(value, types.BuiltinFunctionType) and value.__self__ is not None:
-        return {"name": value.__name__, "self": value.__self__}
     if isinstance(value, functools._lru_cache_wrapper):
         return {"function": value.__wrapped__}
+    if isinstance(value, types.BuiltinFunctionType) and value.__self__ is not None:
+        return {"name": value.__name__, "self": value.__self__}
     return None
 
 
 def _library(value):
     """(name, distribution) of what an installed library or Python itself defines; else None."""
+    owner = getattr(value, "__self__", None)
     if isinstance(value, types.ModuleType):
         module, path = value.__name__, ""
     elif isinstance(value, types.FunctionType):  # its __module__ may be a wrapped function's
         module, path = value.__globals__.get("__name__"), value.__qualname__
     elif isinstance(value, type):
         module, path = value.__module__, value.__qualname__
-    elif isinstance(value, types.BuiltinFunctionType):
-        owner = value.__self__
-        named = owner is None or isinstance(owner, types.ModuleType | type)
-        module = value.__module__ or getattr(owner, "__module__", None) or "builtins"
-        return (f"{module}.{value.__qualname__}", _origin(module)) if named else None
+    elif isinstance(value, types.BuiltinFunctionType) and isinstance(owner, types.ModuleType):
+        module, path = owner.__name__, value.__name__
     else:
         return None
     origin, found = _origin(module), sys.modules.get(module)
@@ -301,11 +292,9 @@ def _origin(module):
     if top in sys.stdlib_module_names:
         return f"python {sys.version_info[0]}.{sys.version_info[1]}"
     found = sys.modules.get(top)
-    places = [getattr(found, "__file__", None), *getattr(found, "__path__", ())]
-    installed = {"site-packages", "dist-packages"}
-    if top in ("__main__", "attention") or not any(
-        installed & set(Path(p).parts) for p in places if p
-    ):
+    places = [getattr(found, "__file__", None) or "", *getattr(found, "__path__", ())]
+    folders = {folder for place in places for folder in Path(place).parts}
+    if top in ("__main__", "attention") or not folders & {"site-packages", "dist-packages"}:
         return None
     names = importlib.metadata.packages_distributions().get(top, [])
     return " ".join(f"{n} {importlib.metadata.version(n)}" for n in sorted(set(names))) or top
