@@ -53,4 +53,4 @@ def test_rows_of_another_width_are_refused_with_their_shape(argument):
 
 
 def test_parameter_count_is_the_documented_one():
-    assert sum(p.numel() for p in Additive(64, 16).parameters()) == 2 * 16 * 64 + 2 * 16
+    assert sum(p.numel() for p in Additive(64).parameters()) == 2 * 16 * 64 + 2 * 16
