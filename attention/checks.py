@@ -10,13 +10,14 @@ import operator
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import torch
 
 
 def at_least(minimum: int, argument: str, value: Any) -> int:
     """A whole number ≥ minimum."""
     try:
-        number = None if isinstance(value, bool) else operator.index(value)
+        number = None if isinstance(value, bool | np.bool_) else operator.index(value)
     except TypeError:
         number = None
     if number is None or number < minimum:
