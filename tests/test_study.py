@@ -340,14 +340,14 @@ def test_one_budget_for_several_calls_runs_out(images, planted):
     planted.order.clear()
     budget = study.Budget(2.5)
     work(planned((None, 1)), images, minutes=budget.left())
-    assert budget.left() == pytest.approx(1.5)
+    assert budget.left() == pytest.approx(1.5) and budget.left(0.5) == pytest.approx(0.75)
     work(planned((None, 2), ("eca", 1)), images, minutes=budget.left())
     assert planted.order == [(None, 1), (None, 2)] and budget.left() == pytest.approx(0.5)
     planted.now += 60
     assert budget.left() == 0
     work(planned(("bam", 0)), images, minutes=budget.left())  # nor one of which nothing is known
     assert len(planted.order) == 2
-    assert study.Budget(None).left() is None
+    assert study.Budget(None).left() is None and study.Budget(None).left(0.5) is None
 
 
 def test_the_bar_tells_how_many_are_finished_and_the_time_left(images, planted, capsys):

@@ -114,9 +114,11 @@ class Budget:
         if minutes is not None:
             self.end = time.monotonic() + 60 * not_negative("minutes", minutes)
 
-    def left(self) -> float | None:
-        """The minutes that are left, at least 0; None without a limit."""
-        return None if self.end == math.inf else max(0.0, self.end - time.monotonic()) / 60
+    def left(self, share: float = 1.0) -> float | None:
+        """This share of the minutes that are left, at least 0; None without a limit."""
+        if self.end == math.inf:
+            return None
+        return share * max(0.0, self.end - time.monotonic()) / 60
 
     def holds(self, seconds: float) -> bool:
         """Whether something that takes so long would be done in time."""
