@@ -5,6 +5,7 @@ import random
 import torch
 from torch import nn
 
+from attention.blocks import Gate
 from attention.networks import fast_resnet, insert
 
 EXACT = dict(rtol=1e-9, atol=1e-9)
@@ -12,6 +13,8 @@ EXACT = dict(rtol=1e-9, atol=1e-9)
 # options with which a block, made small, still has something to say
 SMALL_OPTIONS = {
     **{name: {"reduction": 2} for name in ("se", "cbam", "bam", "qkv", "context")},
+    "coordinate": {"reduction": 2},
+    "ela": {"kernel_size": 3, "norm_groups": 2},
     "encoding": {"codewords": 3},
     "selfattention": {"heads": 2, "reach": 2},
     "local": {"kernel_size": 3, "heads": 2},
@@ -108,3 +111,144 @@ def leaf(*shape):
 def fixed(record):
     """The part of a record that does not depend on the clock."""
     return {key: record[key] for key in ("name", "run", "dataset", "result")}
+
+
+def gate_maps(block, x):
+    """The output of the block and the maps of its gates, by hooks of the test's own."""
+    maps = []
+    handles = [
+        module.register_forward_hook(lambda module, inputs, output: maps.append(output))
+        for module in block.modules()
+        if isinstance(module, Gate)
+    ]
+    output = block(x)
+    for handle in handles:
+        handle.remove()
+    return output, maps
+
+
+def assert_same_as_module(block, reference, shape, views):
+    """`views`: for each parameter of the block, how the reference's parameter is seen as it."""
+    theirs = [p for p in reference.parameters() if p.requires_grad]
+    ours = list(block.parameters())
+    assert len(ours) == len(theirs) == len(views)
+    with torch.no_grad():
+        for mine, other, view in zip(ours, theirs, views, strict=True):
+            mine.copy_(view(other))
+    x = torch.randn(shape, dtype=torch.float64, requires_grad=True)
+    output, expected = block(x), reference(x)
+    torch.testing.assert_close(output, expected, **EXACT)
+    grads, wanted = gradients(output, [x, *ours]), gradients(expected, [x, *theirs])
+    torch.testing.assert_close(grads[0], wanted[0], **EXACT)
+    for mine, other, view in zip(grads[1:], wanted[1:], views, strict=True):
+        torch.testing.assert_close(mine, view(other), **EXACT)
+
+
+def same(tensor):
+    return tensor
+
+
+def linear(tensor):
+    """A 1×1 convolution's weight as a linear layer's; a bias as it is."""
+    return tensor.flatten(1) if tensor.ndim == 4 else tensor
+
+
+def convolve(x, weight, bias=None, dilation=1):
+    """A convolution with zero padding that keeps the size, one kernel position at a time."""
+    (n, _, height, width), size = x.shape, weight.shape[-1]
+    reach = size // 2 * dilation
+    padded = x.new_zeros(n, x.shape[1], height + 2 * reach, width + 2 * reach)
+    padded[:, :, reach : reach + height, reach : reach + width] = x
+    total = 0
+    for i in range(size):
+        for j in range(size):
+            row, column = i * dilation, j * dilation
+            window = padded[:, :, row : row + height, column : column + width]
+            total = total + torch.einsum("oc,nchw->nohw", weight[:, :, i, j], window)
+    return total if bias is None else total + bias.view(1, -1, 1, 1)
+
+
+def normalise(x, weight, bias, mean, var, training):
+    """BatchNorm over all dimensions but the channels'."""
+    shape = (1, -1) + (1,) * (x.ndim - 2)
+    dims = (0, *range(2, x.ndim))
+    if training:
+        mean = x.mean(dims)
+        var = ((x - mean.view(shape)) ** 2).mean(dims)
+    x = (x - mean.view(shape)) / (var.view(shape) + 1e-5).sqrt()
+    return x * weight.view(shape) + bias.view(shape)
+
+
+def sigmoid(x):
+    return 1 / (1 + torch.exp(-x))
+
+
+def relu(x):
+    return x.clamp(min=0)
+
+
+def average(x, dims):
+    return x.sum(dims) / (x.numel() / x.sum(dims).numel())
+
+
+def maximum(x):
+    """The largest value over the last dimension, by comparing one after another."""
+    largest = x[..., 0]
+    for value in x.unbind(-1)[1:]:
+        largest = torch.where(value > largest, value, largest)
+    return largest
+
+
+def norm_entries(name, width):
+    return [
+        *((f"{name}.{key}", (width,)) for key in ("weight", "bias", "running_mean", "running_var")),
+        (f"{name}.num_batches_tracked", ()),
+    ]
+
+
+def assert_holds_published(block, published):
+    """The block's tensors have the published shapes, in the published order."""
+    ours = [tuple(tensor.shape) for tensor in block.state_dict().values()]
+    assert ours == [shape for _, shape in published]
+
+
+def assert_takes_published(block, published, release):
+    """Random tensors under the published names, loaded by order, give the release's output."""
+    tensors = []
+    for key, shape in published:
+        tensor = 0.3 + torch.randn(shape, dtype=torch.float64)
+        if key.endswith("running_var"):
+            tensor = tensor.abs() + 0.5
+        tensors.append(torch.tensor(7) if key.endswith("tracked") else tensor)
+    block = block.double().eval()
+    block.load_state_dict(dict(zip(block.state_dict(), tensors, strict=True)))
+    x = torch.randn(2, 64, 6, 5, dtype=torch.float64)
+    output = block(x)
+    torch.testing.assert_close(output, release(x, tensors, False), **EXACT)
+    assert not torch.allclose(output, x, atol=0.1)
+
+
+def assert_trains_as(block, reference, shape, training, statistics):
+    """Output and gradients are those of the reference, of a list of the block's tensors.
+
+    statistics: the reference updates the running statistics that it is given; they are compared.
+    """
+    block = randomise(block).double().train(training)
+    tensors = [tensor.clone() for tensor in block.state_dict().values()]
+    learned = dict(block.named_parameters())
+    theirs = [
+        tensor.requires_grad_()
+        for tensor, key in zip(tensors, block.state_dict(), strict=True)
+        if key in learned
+    ]
+    x = leaf(*shape)
+    output, expected = block(x), reference(x, tensors, training)
+    torch.testing.assert_close(output, expected, **EXACT)
+    grads = gradients(output, [x, *block.parameters()])
+    assert any(grad.abs().max() > 1e-3 for grad in grads[1:])
+    for mine, wanted in zip(grads, gradients(expected, [x, *theirs]), strict=True):
+        torch.testing.assert_close(mine, wanted, **EXACT)
+    if statistics:
+        for (key, mine), wanted in zip(block.state_dict().items(), tensors, strict=True):
+            if "running" in key:
+                torch.testing.assert_close(mine, wanted, **EXACT)

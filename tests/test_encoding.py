@@ -88,3 +88,11 @@ def test_a_bad_number_of_codewords_is_named(codewords):
 def test_parameter_count_is_the_documented_one_for_64_channels():
     # C² + C + KC + 3K with K = 16
     assert sum(p.numel() for p in EncodingGate(64).parameters()) == 5232
+
+
+def test_autocast_does_not_touch_the_encoding():
+    # in bfloat16 the squares of numbers far from 0 would lose the distances between them
+    block, x = randomise(EncodingGate(6, codewords=3)).eval(), 30 + torch.randn(2, 6, 4, 3)
+    expected = block(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(block(x), expected)

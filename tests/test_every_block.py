@@ -1,36 +1,24 @@
-"""What every mixing block and every gate on positions keeps to: sizes, batches, memory, compilers.
-
-(test_blocks.py asks the same of the other gates.)
-"""
+"""What every block of the table keeps to: sizes, batches, types, memory, compilers, bad input."""
 
 import copy
+import functools
+import pickle
 
 import pytest
 import torch
-from parity import EXACT, assert_equal_to, gradients, leaf, randomise
+from parity import EXACT, SMALL_OPTIONS, assert_equal_to, gradients, leaf, randomise
 
-from attention.blocks import (
-    SSE,
-    DotProductGate,
-    EncodingGate,
-    GlobalContext,
-    LocalAttention,
-    NonLocal,
-    SelfAttention,
-    SpatialGate,
-)  # fmt: skip
+from attention.blocks import BAM, BLOCKS, CBAM, SE, NonLocal
 from attention.explain import capture
 
 MODES = ("embedded", "gaussian", "dot", "concatenation")
+# the whole table, and the variants of a block that compute otherwise
 NEW = {
-    "sse": SSE,
-    "spatial": lambda channels: SpatialGate(channels, 3),
-    "qkv": lambda channels: DotProductGate(channels, 2),
-    "encoding": lambda channels: EncodingGate(channels, 3),
-    **{f"nonlocal {mode}": lambda channels, m=mode: NonLocal(channels, m) for mode in MODES},
-    "context": lambda channels: GlobalContext(channels, 2),
-    "selfattention": lambda channels: SelfAttention(channels, 2, reach=2),
-    "local": lambda channels: LocalAttention(channels, 3, heads=2),
+    **{name: functools.partial(cls, **SMALL_OPTIONS.get(name, {})) for name, cls in BLOCKS.items()},
+    **{f"nonlocal {mode}": functools.partial(NonLocal, mode=mode) for mode in MODES},
+    "se without bias": functools.partial(SE, reduction=2, bias=False),
+    "cbam official": functools.partial(CBAM, reduction=2, variant="official"),
+    "bam official": functools.partial(BAM, reduction=2, variant="official"),
 }
 every_block = pytest.mark.parametrize("name", NEW)
 
@@ -60,23 +48,52 @@ def test_any_map_keeps_its_shape_and_an_image_alone_gives_what_it_gives_in_a_bat
 @every_block
 def test_bfloat16_autocast_is_close_to_float32_and_keeps_learning(name):
     block = NEW[name](16).eval()
-    x = torch.randn(4, 16, 6, 5)
+    x = torch.randn(4, 16, 6, 5, requires_grad=True)
     expected = copy.deepcopy(block)(x)
     with torch.autocast("cpu", torch.bfloat16):
         output = block(x)
     # bfloat16 keeps 8 bits: 0.4 % an operation, a few operations deep
     torch.testing.assert_close(output.float(), expected, rtol=0.04, atol=0.04)
-    grads = gradients(output.float(), list(block.parameters()))
+    grads = gradients(output.float(), [x, *block.parameters()])
     assert all(grad.dtype == torch.float32 and grad.isfinite().all() for grad in grads)
 
 
 @every_block
-def test_channels_last_gives_the_same_numbers(name):
+def test_channels_last_gives_the_same_numbers_and_stays_channels_last(name):
     block = randomise(NEW[name](8)).double().eval()
     x = torch.randn(3, 8, 5, 6, dtype=torch.float64)
     expected = copy.deepcopy(block)(x)
     output = block(x.to(memory_format=torch.channels_last))
     torch.testing.assert_close(output, expected, **EXACT)
+    if name != "local":  # which adds up windows of maps
+        assert output.is_contiguous(memory_format=torch.channels_last)
+
+
+@every_block
+def test_a_copy_and_a_pickled_block_are_the_block(name):
+    block, x = randomise(NEW[name](8)).eval(), torch.randn(2, 8, 4, 3)
+    expected = block(x)
+    assert torch.equal(copy.deepcopy(block)(x), expected)
+    assert torch.equal(pickle.loads(pickle.dumps(block))(x), expected)
+
+
+@every_block
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_block_in_another_precision_keeps_it_and_is_close(name, dtype):
+    block, x = NEW[name](8).eval(), torch.randn(2, 8, 4, 3)
+    expected = block(x)
+    output = copy.deepcopy(block).to(dtype)(x.to(dtype))
+    assert output.dtype == dtype
+    torch.testing.assert_close(output.float(), expected, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_an_exported_block_takes_any_batch(name):
+    block, x = randomise(NEW[name](8)).eval(), torch.randn(4, 8, 4, 3)
+    batch = {0: torch.export.Dim("batch", min=1)}
+    exported = torch.export.export(block, (x[:3],), dynamic_shapes=(batch,)).module()
+    for count in (1, 2, 4):
+        torch.testing.assert_close(exported(x[:count]), block(x[:count]))
 
 
 @every_block
@@ -102,3 +119,56 @@ def test_input_that_is_not_maps_of_these_channels_is_refused_with_its_shape(name
     with pytest.raises(ValueError) as error:
         NEW[name](8)(torch.randn(shape))
     assert "(N, 8, H, W)" in str(error.value) and str(shape) in str(error.value)
+
+
+@every_block
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bool])
+def test_whole_numbers_are_no_maps(name, dtype):
+    with pytest.raises(ValueError, match="floating-point") as error:
+        NEW[name](8)(torch.ones((2, 8, 4, 4), dtype=dtype))
+    assert str(dtype) in str(error.value)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize("channels", [0, -4, 2.5, 8.0, True, "64", None])
+def test_bad_channels_are_named(name, channels):
+    with pytest.raises(ValueError, match="channels") as error:
+        BLOCKS[name](channels)
+    assert repr(channels) in str(error.value)
+
+
+BAD_NUMBERS = {name: (0, -1, 2.5, 3.0, True, "3", (3,)) for name in ("reduction", "codewords")}
+BAD_NUMBERS |= {"heads": (0, -2, 2.0, True), "reach": (0, 1.5, False), "dilation": (0, -1, 1.5)}
+BAD_NUMBERS |= {"kernel_size": (0, -3, 4, 3.0, True, "3"), "norm_groups": (0, 2.5, False)}
+BAD_NAMES = ("offical", "", None, 1, ["paper"])
+OPTIONS = {
+    "se": ("reduction",), "eca": ("kernel_size",), "encoding": ("codewords",),
+    "spatial": ("kernel_size",), "qkv": ("reduction",), "cbam": ("reduction", "kernel_size"),
+    "bam": ("reduction", "dilation"), "coordinate": ("reduction",),
+    "ela": ("kernel_size", "norm_groups"), "context": ("reduction",),
+    "selfattention": ("heads", "reach"), "local": ("kernel_size", "heads"),
+}  # fmt: skip
+NAMES = {"cbam": "variant", "bam": "variant", "nonlocal": "mode", "hybrid": "combine"}
+
+
+@pytest.mark.parametrize(
+    "name, option, value",
+    [
+        *((n, option, bad) for n, options in OPTIONS.items() for option in options
+          for bad in BAD_NUMBERS[option]),
+        *((name, option, bad) for name, option in NAMES.items() for bad in BAD_NAMES),
+        *((name, "pools", bad) for name in ("cbam", "spatial")
+          for bad in (("avg", "min"), ("avg", "avg"), "avg", (), None, 3, [["avg"]])),
+        *(("se", "bias", bad) for bad in ("no", None, 2)),
+    ],
+)  # fmt: skip
+def test_a_bad_option_is_named_with_its_value(name, option, value):
+    with pytest.raises(ValueError, match=option) as error:
+        BLOCKS[name](8, **{option: value})
+    assert repr(value) in str(error.value)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_an_option_that_a_block_does_not_have_is_refused(name):
+    with pytest.raises(TypeError, match="reductoin"):
+        BLOCKS[name](8, reductoin=4)

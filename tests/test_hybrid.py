@@ -153,3 +153,12 @@ def test_maps_can_be_captured():
 def test_what_is_no_point_of_the_space_is_named(options, message):
     with pytest.raises(ValueError, match=message):
         Hybrid(8, **options)
+
+
+def test_the_defaults_are_the_searchs_winner():
+    winner = Hybrid(8, "mlp", "position", "product", "dot product", None, True)
+    default = Hybrid(8)
+    assert repr(default) == repr(winner) and default[0].residual is True
+    default.load_state_dict(randomise(winner).state_dict())
+    x = torch.randn(2, 8, 5, 6)
+    assert torch.equal(default.eval()(x), winner.eval()(x))
