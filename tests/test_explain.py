@@ -366,8 +366,9 @@ def test_hooks_stand_only_within_the_block():
     assert len(maps) >= 6 and {len(one.maps) for one in maps.values()} == {1}
 
 
-def test_a_copy_made_inside_has_no_hooks_and_is_not_watched():
-    network = network_with("nonlocal")
+@pytest.mark.parametrize("block", ["se", "nonlocal"])
+def test_a_copy_made_inside_has_no_hooks_and_is_not_watched(block):
+    network = network_with(block)
     with torch.no_grad(), capture(network) as maps, capture(network):
         twin = copy.deepcopy(network)
         other = pickle.loads(pickle.dumps(network))

@@ -44,7 +44,7 @@ def test_every_map_holds_what_the_single_functions_give():
     network = insert(fast_resnet(8), "cbam", reduction=2, stages=2).eval()
     batch = torch.randn(5, 3, 20, 24)
     found = every_map(network, batch, batch_size=2)
-    own = [f"stages.1.1.attention.{name}.gate" for name in ("channel", "spatial")]
+    own = [f"stages.1.1.attention.{name}_gate" for name in ("channel", "spatial")]
     cams = ["Grad-CAM", "Grad-CAM, stage 1", "Grad-CAM, stage 2"]
     assert list(found) == [*own, *cams, *KNOWN, OTHER]
     families = [one.family for one in found.values()]
