@@ -211,6 +211,11 @@ def test_what_varies_is_not_as_good_because_nothing_is_known_of_it():
     values = {"steady": (78.9, 79.0, 78.94), "noisy": (70.0, 78.9, 74.0)}
     row = guide.within(runs(values, parameters=sizes), {"parameters": 100})
     assert row["choice"] == "steady" and row["as_good"] == ["steady"]
+    # nor is one whose mean lies within the margin
+    near = guide.within(
+        runs(values | {"noisy": (78.0, 80.0, 78.7)}, parameters=sizes), {"epochs": 3}
+    )
+    assert near["as_good"] == ["steady"] and near["best"] == "steady"
     # −2.8 points with a wide interval is not as good, −0.3 with a narrow one is
     noisy, quiet = (74.1, 79.2, 75.2), (78.61, 78.69, 78.64)
     values = {"steady": values["steady"], "noisy": noisy, "quiet": quiet}
