@@ -14,6 +14,13 @@ import numpy as np
 import torch
 
 
+def instance(kind: type, argument: str, value: Any) -> Any:
+    """A value of this class."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{argument} must be a {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
 def at_least(minimum: int, argument: str, value: Any) -> int:
     """A whole number ≥ minimum."""
     try:

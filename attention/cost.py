@@ -8,11 +8,12 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from attention.checks import at_least_one
+from attention.checks import at_least_one, instance
 
 
 def parameters(module: nn.Module) -> int:
     """The number of trainable parameters of a module."""
+    instance(nn.Module, "module", module)
     return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
@@ -23,6 +24,7 @@ def flops(network: nn.Module, shape: Sequence[int]) -> int:
     attention kernels; sums, norms and element-wise functions are not counted, and with them the
     windows of `LocalAttention`, which are element-wise products.
     """
+    instance(nn.Module, "network", network)
     if not isinstance(shape, Sequence) or len(shape) != 4:
         raise ValueError(f"shape must be four numbers (N, C, H, W), got {shape!r}")
     shape = [at_least_one("shape", extent) for extent in shape]

@@ -99,7 +99,7 @@ def test_wrong_datasets(wrong, said):
 @pytest.mark.parametrize("name", ["", " ", 5, True, b"cifar10", "cifar11", "no/such/folder", "\0",
                                   "x" * 5000, [], "CIFAR10"])  # fmt: skip
 def test_wrong_names(name, tmp_path):
-    with pytest.raises(DataError, match="name must be|unknown dataset"):
+    with pytest.raises(DataError, match="name must be"):
         load(name, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -114,7 +114,7 @@ def test_wrong_values_in_the_environment(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     (tmp_path / "no.tar").write_bytes(b"no tar at all")
     for value, said in {
-        " ": "unknown dataset", "no-such": "unknown dataset", "/dev/null": "a folder or a tar",
+        " ": "name must be", "no-such": "name must be", "/dev/null": "a folder or a tar",
         str(tmp_path / "empty"): "no train/<class>/", str(tmp_path / "no.tar"): "damaged",
     }.items():  # fmt: skip
         monkeypatch.setenv("ATTENTION_DATA", value)

@@ -204,7 +204,7 @@ def test_links_that_lead_nowhere_or_in_a_circle(tree, tmp_path):
     with pytest.raises(DataError, match="cannot list its files .*dog"):
         load(tree, tmp_path / "root")
     (tmp_path / "loop").symlink_to("loop")
-    with pytest.raises(DataError, match="unknown dataset"):
+    with pytest.raises(DataError, match="name must be"):
         load(tmp_path / "loop", tmp_path / "root")
 
 

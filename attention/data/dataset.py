@@ -31,6 +31,8 @@ class Split:
         expect_images(self.images)
         n, _, height, width = self.images.shape
         _expect("labels", self.labels, torch.int64, (n,))
+        if n and self.labels.min() < 0:
+            raise DataError(f"labels must count classes from 0, got {self.labels.min().item()}")
         if self.masks is not None:
             _expect("masks", self.masks, torch.bool, (n, height, width))
 

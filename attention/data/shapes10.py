@@ -42,7 +42,7 @@ def shapes10(train: int = 3000, test: int = 1000, seed: int = 0, size: int = 32)
     for argument, count in (("train", train), ("test", test)):
         if at_least_one(argument, count) % len(CLASSES):
             raise DataError(f"{argument} must be a multiple of {len(CLASSES)}, got {count}")
-    expect_room("", train + test, size, size)
+    expect_room("train and test: ", train + test, size, size)
     splits = []
     for number, count in enumerate((train, test)):
         rng = np.random.RandomState([seed, number])

@@ -2,7 +2,7 @@
 
 import torch
 
-from attention.checks import between, fraction
+from attention.checks import between, fraction, instance
 from attention.data.dataset import DataError, Dataset, Split
 
 
@@ -14,6 +14,7 @@ def held_out(data: Dataset, share: float = 0.1, seed: int = 0) -> Dataset:
     The result is called `<name>-validation`, so its records lie apart from those of `data`, whose
     test images are in neither part.
     """
+    instance(Dataset, "data", data)
     fraction("share", share)
     labels = data.train.labels
     order = _shuffled(len(labels), seed)
@@ -35,7 +36,7 @@ def random_labels(data: Dataset, seed: int = 0) -> Dataset:
     A network can still learn them by heart (Zhang et al., "Understanding deep learning requires
     rethinking generalization", 2017). Called `<name>-random-labels`; the test images are unchanged.
     """
-    train = data.train
+    train = instance(Dataset, "data", data).train
     shuffled = Split(train.images, train.labels[_shuffled(len(train), seed)], train.masks)
     return Dataset(f"{data.name}-random-labels", shuffled, data.test, data.classes)
 
