@@ -83,8 +83,8 @@ def _load_path(path, root, size):
         path = Path(path).expanduser().resolve(strict=True)
     except (OSError, RuntimeError, ValueError) as error:  # none there, a loop of links, no path
         raise DataError(
-            f"name must be that of a dataset, got {path!r}: expected one of {', '.join(NAMES)}, or the path of an "
-            f"image folder or a tar of one ({error})"
+            f"name must be one of {', '.join(NAMES)}, or the path of an image folder or a tar of "
+            f"one, got {path!r} ({error})"
         ) from error
     name = folder.name(path)
     name += "-files" * (name.lower() in NAMES)
