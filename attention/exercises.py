@@ -1,7 +1,10 @@
 """Answers to the notebooks' exercises are checked here; an open exercise stops nothing."""
 
+from collections.abc import Callable
+from typing import Any
 
-def check(answer, is_right, hint):
+
+def check(answer: Any, is_right: Callable[[Any], Any], hint: str) -> None:
     """Say whether `answer` is right; `None` means that it is not given yet.
 
     is_right: a function of the answer. A wrong answer, or one that raises, gets the hint.

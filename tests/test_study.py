@@ -15,7 +15,7 @@ from attention import data
 from attention.study import __main__ as command
 from attention.study.grids import Grid
 from attention.training import Files, Run
-from attention.training.run import block_of
+from attention.training.keys import block_of
 
 study = importlib.import_module("attention.study.work")  # the face has the function of that name
 pytestmark = pytest.mark.usefixtures("own_home")
