@@ -39,7 +39,7 @@ from attention.explain import (
     rank_correlation,
 )
 from attention.files import NUMBER, read_record, set_aside, write_record
-from attention.results.findings import choose, measures, over_seeds, own_and_gradcam
+from attention.results import findings
 from attention.settings import home, profile
 from attention.study import grids
 from attention.training import Run, evaluate, fit, key, machine, predict, trained
@@ -261,10 +261,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     records = survey(chosen.what, runs, data, minutes=chosen.minutes)
     if not records:
         return
-    table = measures(records)
+    table = findings.measures(records)
     if chosen.what == "localisation":
-        table = own_and_gradcam(table, choose(table))
-    print(over_seeds(table, MEASURES[chosen.what]).round(3).to_string())
+        table = findings.own_and_gradcam(table, findings.choose(table))
+    print(findings.over_seeds(table, MEASURES[chosen.what]).round(3).to_string())
 
 
 if __name__ == "__main__":

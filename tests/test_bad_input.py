@@ -260,12 +260,12 @@ def cases(images):
             {"values": (None, [], [1.0], "x", [INF, 1.0]), "confidence": SHARE, "seed": SEED},
         ),
         "rollout": (
-            attention.rollout, lambda: {"layers": [torch.rand(2, 1, 5, 5)]},
+            attention.rollout, lambda: {"layers": [torch.rand(2, 1, 5, 5).softmax(-1)]},
             {"layers": (None, [], [MAPS], [torch.rand(2, 1, 5, 4)], 3)},
         ),
         "work": (
             study.work, lambda: {"runs": [], "data": images, **record_free},
-            {"runs": (None, 3, ["se"], plain), "data": DATA, "minutes": POSITIVE,
+            {"runs": (None, 3, ["se"], plain), "data": DATA, "minutes": (-1, NAN, INF, "1", True),
              "device": ("tpu9", 3.5)},
         ),
         "register": (

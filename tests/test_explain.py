@@ -543,7 +543,7 @@ def test_the_original_of_a_compiled_copy_still_gives_its_maps():
     [
         ([], "of one shape; got"),
         ([torch.eye(3)], r"\(N, heads, T, T\)"),
-        ([torch.full((1, 1, 2, 3), 1 / 3)], "as many queries as positions"),
+        ([torch.full((1, 1, 2, 3), 1 / 3)], "must be the weights of self-attention"),
         ([torch.ones(1, 1, 3, 3)], "each row adding up to 1"),
         ([torch.eye(3)[None, None] * 2 - 1 / 3], "at least 0"),
         ([torch.full((1, 1, 3, 3), float("nan"))], "each row adding up to 1"),

@@ -303,7 +303,7 @@ IMAGES, HOLE = torch.ones(3, 3, 5, 6), torch.zeros(3, 1, 5, 6, dtype=torch.bool)
         ({"taken": HOLE.expand(-1, 3, -1, -1)}, r"got torch.bool \(3, 3, 5, 6\)"),
         ({"taken": HOLE.float()}, "got torch.float32"),
         ({"taken": None}, "got None"),
-        ({"noise": -1}, "noise must be a number of at least 0, got -1"),
+        ({"noise": -1}, "noise must be at least 0, got -1"),
         ({"noise": math.nan}, "noise"),
         ({"seed": -1}, "seed must be a whole number of at least 0"),
         ({"images": IMAGES[0]}, r"images must be at least one, \(N, 3, H, W\), got \(3, 5, 6\)"),

@@ -104,7 +104,7 @@ def test_constant_values_are_their_own_interval():
 
 @pytest.mark.parametrize("confidence", [95, 1, 0, -0.5, math.nan])
 def test_a_confidence_is_a_share(confidence):
-    with pytest.raises(ValueError, match="confidence must be a share between 0 and 1, got"):
+    with pytest.raises(ValueError, match="confidence must be"):
         mean_interval([1.0, 2, 3], confidence)
 
 

@@ -256,11 +256,11 @@ def test_the_guide_sets_budgets_by_the_plain_network():
     [
         (lambda t: statistics.paired(t, "c"), "baseline must be one of a, b; got 'c'"),
         (lambda t: statistics.paired(t, {"a": "c"}), "baseline of a must be one of a, b; got 'c'"),
-        (lambda t: statistics.paired(t, "a", "speed"), "column must be one of .*; got 'speed'"),
+        (lambda t: statistics.paired(t, "a", "speed"), "value must be one of .*; got 'speed'"),
         (lambda t: statistics.paired(t, "a", confidence=95), "confidence must be between 0 and 1"),
         (lambda t: statistics.pooled(t, "a", confidence=95), "confidence must be between 0 and 1"),
         (lambda t: statistics.means(t, confidence=95), "confidence must be between 0 and 1"),
-        (lambda t: statistics.paired(t, "a", "dataset"), "must hold numbers"),
+        (lambda t: statistics.paired(t, "a", "dataset"), "value must name a column of numbers"),
         (lambda t: statistics.means(t.assign(test_accuracy=np.inf)), "must be finite"),
         (lambda t: statistics.paired(pd.concat([t, t]), "a"), "two of a, seed 0"),
         (lambda t: ranking.ranks(t[:0]), "at least one run"),

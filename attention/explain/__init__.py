@@ -9,6 +9,7 @@ objects        does a map point at the object? Needs masks
 removal        does the answer depend on what a map points at? Deletion, insertion, ROAD
 sanity         does a map change with the weights? Agreement of two maps, intervals
 effect         does a map do anything? What is lost without it
+checks         of networks, images, maps: what these share
 """
 
 from attention.explain.baselines import (

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from attention.checks import at_least, at_least_one
+from attention.checks import at_least, at_least_one, positive
 from attention.explain.checks import expect_eval, expect_images, expect_relevance, targets
 
 
@@ -44,8 +44,7 @@ def corner_gaussian(images: torch.Tensor, width: float = 0.25) -> torch.Tensor:
 def _bell(images, start, width):
     """A bell around 0, where the sides of the images go from `start` to `start` + 1."""
     expect_images(images)
-    if not 0 < width < float("inf"):
-        raise ValueError(f"width must be a number above 0, got {width!r}")
+    positive("width", width)
     sides = (torch.linspace(start, start + 1, length) / width for length in images.shape[2:])
     y, x = (torch.exp(-0.5 * side**2) for side in sides)
     return (y[:, None] * x).expand(len(images), -1, -1).clone()

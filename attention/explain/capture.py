@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 
 from attention.blocks import POSITIONS, Map, Score, wanting
+from attention.checks import instance
 
 
 @dataclasses.dataclass
@@ -70,14 +71,12 @@ def rollout(layers: Sequence[torch.Tensor]) -> torch.Tensor:
     is ½ (weights + identity); layers are multiplied. Abnar & Zuidema, "Quantifying Attention Flow
     in Transformers", ACL 2020, section 3.
     """
-    layers = list(layers)
-    if not layers or any(one.ndim != 4 or one.shape != layers[0].shape for one in layers):
-        shapes = [tuple(one.shape) for one in layers]
-        raise ValueError(f"layers must be weights (N, heads, T, T), all of one shape; got {shapes}")
-    if layers[0].shape[2] != layers[0].shape[3]:
+    layers = list(instance(Sequence, "layers", layers))
+    shapes = {tuple(getattr(weights, "shape", ())) for weights in layers}
+    if len(shapes) != 1 or [len(shape) == 4 and shape[2] == shape[3] for shape in shapes] != [True]:
         raise ValueError(
-            "rollout needs the weights of self-attention, as many queries as positions; got "
-            f"{tuple(layers[0].shape)}"
+            "layers must be the weights of self-attention (N, heads, T, T), all of one shape; got "
+            f"{', '.join(map(str, shapes)) or 'none'}"
         )
     if not all((weights >= 0).all() and ((weights.sum(-1) - 1).abs() < 0.05).all()
                for weights in layers):  # fmt: skip

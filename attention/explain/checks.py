@@ -51,14 +51,16 @@ def targets(target: Any, logits: torch.Tensor) -> torch.Tensor:
     return chosen.expand(count).long()
 
 
-def expect_relevance(maps: torch.Tensor, images: torch.Tensor | None = None) -> None:
+def expect_relevance(
+    maps: torch.Tensor, images: torch.Tensor | None = None, argument: str = "maps"
+) -> None:
     """Raise a ValueError unless `maps` are finite (N, H, W), of the size of the images if given."""
     if not isinstance(maps, torch.Tensor):
-        raise ValueError(f"maps must be a tensor (N, H, W), got {type(maps).__name__}")
+        raise ValueError(f"{argument} must be a tensor (N, H, W), got {type(maps).__name__}")
     if maps.ndim != 3 or not maps.numel():
-        raise ValueError(f"maps must be (N, H, W), got {tuple(maps.shape)}")
+        raise ValueError(f"{argument} must be (N, H, W), got {tuple(maps.shape)}")
     if images is not None and maps.shape != (len(images), *images.shape[-2:]):
         wanted = (len(images), *images.shape[-2:])
-        raise ValueError(f"maps must be {wanted}, as the images are, got {tuple(maps.shape)}")
+        raise ValueError(f"{argument} must be {wanted}, as the images are, got {tuple(maps.shape)}")
     if not maps.isfinite().all():
-        raise ValueError("maps must be finite, got values that are not")
+        raise ValueError(f"{argument} must be finite, got values that are not")

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attention.checks import at_least, at_least_one, one_of
+from attention.checks import at_least, at_least_one, not_negative, one_of
 from attention.explain.checks import expect_eval, expect_images, expect_relevance, targets
 
 METHODS = ("deletion", "insertion", "road")
@@ -155,8 +155,7 @@ def impute(
     if not isinstance(taken, torch.Tensor) or taken.dtype != torch.bool or taken.shape != expected:
         found = f"{taken.dtype} {tuple(taken.shape)}" if isinstance(taken, torch.Tensor) else taken
         raise ValueError(f"taken must be bool {expected}, got {found}")
-    if not 0 <= noise < float("inf"):
-        raise ValueError(f"noise must be a number of at least 0, got {noise!r}")
+    not_negative("noise", noise)
     return _imputed(images, taken, _speckle(images, seed, noise))
 
 

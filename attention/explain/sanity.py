@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 from torch import nn
 
-from attention.checks import at_least
+from attention.checks import at_least, fraction
 from attention.explain.checks import expect_relevance
 
 
@@ -17,12 +17,11 @@ def rank_correlation(first: torch.Tensor, second: torch.Tensor) -> np.ndarray:
 
     An image with a constant map has none: nan.
     """
-    expect_relevance(first)
-    expect_relevance(second)
+    expect_relevance(first, argument="first")
+    expect_relevance(second, argument="second")
     if first.shape != second.shape:
-        raise ValueError(
-            f"both maps must have one shape, got {tuple(first.shape)} and {tuple(second.shape)}"
-        )
+        shapes = f"{tuple(first.shape)} and {tuple(second.shape)}"
+        raise ValueError(f"first and second must have one shape, got {shapes}")
     ranks = [
         scipy.stats.rankdata(maps.flatten(1).cpu().numpy(), axis=1) for maps in (first, second)
     ]
@@ -36,23 +35,25 @@ def mean_interval(
 ) -> tuple[float, float, float]:
     """(mean, low, high) of values over images, by the bootstrap; nan are left out.
 
-    The mean is taken of 2,000 samples drawn with replacement, and the interval holds the middle
-    `confidence` of them (Efron 1979; percentiles). It says what another sample of images would
-    give, not another training.
+    The interval holds the middle `confidence` of the means of 2,000 samples drawn with replacement
+    (Efron 1979). It says what another sample of images would give, not another training.
     """
-    values = np.asarray(values, dtype=float)
-    if values.ndim != 1 or np.isinf(values).any():
-        raise ValueError(f"values must be a list of finite numbers (or nan), got {values!r}")
-    if not 0 < confidence < 1:
-        raise ValueError(f"confidence must be a share between 0 and 1, got {confidence!r}")
-    values = values[~np.isnan(values)]
+    fraction("confidence", confidence)
+    try:
+        numbers = np.asarray(values, dtype=float)
+    except (TypeError, ValueError):
+        numbers = np.array(np.inf)
+    if numbers.ndim != 1 or np.isinf(numbers).any():
+        raise ValueError(f"values must be a list of finite numbers (or nan), got {values!r:.80}")
+    values = numbers[~np.isnan(numbers)]
     if len(values) < 2:
         raise ValueError(f"values must hold at least 2 numbers, got {len(values)}")
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0]), float(values[0])
-    generator = np.random.default_rng(at_least(0, "seed", seed))
-    means = generator.choice(values, (2000, len(values))).mean(1)
-    low, high = np.quantile(means, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    low, high = scipy.stats.bootstrap(
+        (values,), np.mean, confidence_level=confidence, method="percentile", n_resamples=2000,
+        rng=np.random.default_rng(at_least(0, "seed", seed)),
+    ).confidence_interval  # fmt: skip
     return float(values.mean()), float(low), float(high)
 
 

@@ -10,7 +10,7 @@ import seaborn as sns
 import torch
 from matplotlib.figure import Figure
 
-from attention.checks import at_least_one
+from attention.checks import at_least_one, instance
 from attention.files import replacing
 from attention.settings import home, profile
 
@@ -37,14 +37,14 @@ def folder(dataset: str) -> Path:
 
 def _one_part(argument, name):
     """A name that stays where it is put: no separator in it, and not the folder above."""
-    if not name or name in (".", "..") or set(name) & set("/\\:\0"):
+    if not isinstance(name, str) or not name or name in (".", "..") or set(name) & set("/\\:\0"):
         raise ValueError(f"{argument} must be a name without a folder in it, got {name!r}")
     return name
 
 
 def not_empty(argument: str, given: Sized) -> Sized:
     """Return what is to be drawn, or raise a ValueError when there is nothing."""
-    if not len(given):
+    if not len(instance(Sized, argument, given)):
         raise ValueError(f"{argument}: expected at least one, got none")
     return given
 
@@ -61,6 +61,7 @@ def save(
     The figure gets a line at its foot that names the dataset and the profile, unless it is a
     drawing that owes nothing to them.
     """
+    instance(Figure, "figure", figure)
     if drawn_from_data:
         figure.supxlabel(f"data: {dataset} · {profile()} profile", fontsize="x-small", color="0.4")
     stem = folder(dataset) / _one_part("name", name)
@@ -82,7 +83,7 @@ def save_table(table: pd.DataFrame, name: str, dataset: str) -> None:
 
 def same_number(**given: Sized) -> None:
     """Raise a ValueError unless all of these have the same length."""
-    if len({len(part) for part in given.values()}) > 1:
+    if len({len(instance(Sized, name, part)) for name, part in given.items()}) > 1:
         lengths = ", ".join(f"{len(part)} {name}" for name, part in given.items())
         raise ValueError(f"expected as many of each, got {lengths}")
 

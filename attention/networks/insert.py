@@ -3,6 +3,7 @@
 import dataclasses
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from torch import nn
 
@@ -28,7 +29,7 @@ def insert(
     block: str | Callable[..., nn.Module],
     at: str | None = None,
     stages: int | Iterable[int] | None = None,
-    **options,
+    **options: Any,
 ) -> nn.Module:
     """Put an attention block, or attention pooling, into a residual network; return the network.
 

@@ -20,7 +20,7 @@ import pandas as pd
 from scipy import stats
 from statsmodels.regression.linear_model import OLS
 
-from attention.checks import fraction, one_of, positive
+from attention.checks import fraction, instance, one_of, positive
 from attention.results.power import detectable, smallest_shift
 from attention.results.tables import DESCRIBING
 
@@ -35,12 +35,16 @@ def by_seed(table: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:
     missing. Raises ValueError when a column is missing or not a number, a value infinite, when the
     rows come from several datasets or settings, or when a network has two rows for one seed.
     """
-    for column in ("name", "seed", value):
-        one_of("table: column", column, list(table.columns))
+    columns = list(instance(pd.DataFrame, "table", table).columns)
+    for column in ("name", "seed"):
+        one_of("table: column", column, columns)
+    one_of("value", value, columns)
     if not len(table):
         raise ValueError("table: expected at least one run, got none")
     if not pd.api.types.is_numeric_dtype(table[value]):
-        raise ValueError(f"table: column {value} must hold numbers, got {table[value].dtype}")
+        raise ValueError(
+            f"value must name a column of numbers, got {value!r} of {table[value].dtype}"
+        )
     if np.isinf(table[value]).any():
         raise ValueError(f"table: column {value} must be finite, got an infinite value")
     for column in SETTING:
