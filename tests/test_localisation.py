@@ -274,7 +274,7 @@ BATCH = torch.zeros(2, 3, 6, 8)
     [
         *((f, (BATCH[0],), r"\(N, 3, H, W\), got \(3, 6, 8\)")
           for f in (random_maps, smooth_noise, centred_gaussian, corner_gaussian)),
-        *((f, (BATCH, width), "width must be a number above 0")
+        *((f, (BATCH, width), "width must be")
           for f in (centred_gaussian, corner_gaussian) for width in (0, -1, float("nan"))),
         (random_maps, (BATCH, -1), "seed must be a whole number of at least 0, got -1"),
         (random_maps, (BATCH, 0.5), "seed"),
