@@ -13,7 +13,6 @@ figure is a median over the turns.
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -29,11 +28,10 @@ from attention.checks import at_least_one
 from attention.cost import flops, kept_for_backward, parameters
 from attention.data import Batches, Dataset, load, normalise
 from attention.files import write_record
+from attention.results import COSTS, read_costs
 from attention.settings import home
 from attention.study import grids
 from attention.training import Run, Trainer, comparison, evaluate, machine, predict
-
-COSTS = ("step_ms", "latency_ms", "memory_mib")
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -156,15 +154,12 @@ def costs_of(
     sizes = {run.name: parameters(run.build(classes)) for run in _runs(runs)}
     path = home() / "data" / "benchmarks" / "mechanisms.json"
     if path.exists() and size == (32, 32):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        rows = pd.DataFrame(record["rows"]).set_index("name")
+        rows, where = read_costs(path)
         same = [name for name, count in sizes.items() if rows.parameters.get(name) == count]
-        if runs[0].name in same and record["batch_size"] == runs[0].resolved().batch_size:
+        first = runs[0].resolved()
+        if first.name in same and rows.batch_size[first.name] == first.batch_size:
             table = rows.reindex(columns=COSTS).loc[same].reindex(list(sizes))
-            return table, (
-                "measured by python -m attention.benchmark mechanisms on {hardware}, {threads} "
-                "threads, in {precision}".format(**record["machine"])
-            )
+            return table, f"measured by python -m attention.benchmark mechanisms: {where}"
     table = costs(runs, data, rounds, progress).join(inference(runs, data, rounds, progress))
     device = machine.default_device()
     return table[list(COSTS)], (

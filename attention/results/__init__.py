@@ -13,6 +13,7 @@ readme      the README's tables, written from the records
 
 from attention.results import findings, guide, overview, power, ranking, statistics, trials
 from attention.results.tables import (
+    COSTS,
     beside,
     frame,
     histories,
@@ -23,6 +24,6 @@ from attention.results.tables import (
 )
 
 __all__ = [
-    "beside", "findings", "frame", "guide", "histories", "labels", "overview", "plain_networks",
-    "power", "ranking", "read", "read_costs", "statistics", "trials",
+    "COSTS", "beside", "findings", "frame", "guide", "histories", "labels", "overview",
+    "plain_networks", "power", "ranking", "read", "read_costs", "statistics", "trials",
 ]  # fmt: skip

@@ -152,4 +152,5 @@ def read_costs(path: str | Path) -> tuple[pd.DataFrame, str]:
         f"{measured['rounds']} rounds, on {machine['hardware']}, {machine['threads']} threads, "
         f"{machine['precision']}"
     )
-    return pd.DataFrame(measured["rows"]).set_index("name"), where
+    rows = pd.DataFrame(measured["rows"]).set_index("name")
+    return rows.assign(batch_size=measured["batch_size"]), where
