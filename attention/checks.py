@@ -65,28 +65,39 @@ def finite(argument: str, value: Any) -> float:
     """A number, whole or not, that is neither infinite nor nan."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
         raise ValueError(f"{argument} must be a finite number, got {value!r}")
-    return value
+    return float(value)
 
 
 def positive(argument: str, value: Any) -> float:
     """A finite number > 0."""
-    if finite(argument, value) <= 0:
+    number = finite(argument, value)
+    if number <= 0:
         raise ValueError(f"{argument} must be above 0, got {value!r}")
-    return value
+    return number
 
 
 def not_negative(argument: str, value: Any) -> float:
     """A finite number ≥ 0."""
-    if finite(argument, value) < 0:
+    number = finite(argument, value)
+    if number < 0:
         raise ValueError(f"{argument} must be at least 0, got {value!r}")
-    return value
+    return number
+
+
+def below_one(argument: str, value: Any) -> float:
+    """A number from 0 on, below 1."""
+    number = not_negative(argument, value)
+    if number >= 1:
+        raise ValueError(f"{argument} must be below 1, got {value!r}")
+    return number
 
 
 def fraction(argument: str, value: Any) -> float:
     """A number between 0 and 1, neither of them."""
-    if not 0 < finite(argument, value) < 1:
+    number = finite(argument, value)
+    if not 0 < number < 1:
         raise ValueError(f"{argument} must be between 0 and 1, got {value!r}")
-    return value
+    return number
 
 
 def one_of(argument: str, value: Any, allowed: Iterable) -> Any:
@@ -108,6 +119,20 @@ def some_of(argument: str, values: Any, allowed: Iterable) -> tuple:
         names = ", ".join(map(str, allowed))
         raise ValueError(f"{argument} must be some of {names}, each once; got {values!r}")
     return chosen
+
+
+def device(argument: str, value: Any) -> torch.device:
+    """A device that is there, "cuda" or "cpu"; None: the GPU if there is one, else the CPU."""
+    gpus = torch.cuda.device_count()
+    try:
+        found = torch.device(("cuda" if gpus else "cpu") if value is None else value)
+    except (RuntimeError, TypeError):
+        found = None
+    if found is None or found.type not in ("cpu", "cuda"):
+        raise ValueError(f"{argument} must be 'cpu' or 'cuda', got {value!r}")
+    if found.type == "cuda" and (found.index or 0) >= gpus:
+        raise ValueError(f"{argument} must be one that is there (GPUs: {gpus}), got {value!r}")
+    return found
 
 
 def expect_maps(x: torch.Tensor, channels: int) -> None:

@@ -65,12 +65,12 @@ def replacing(path: str | Path) -> Iterator[Path]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise OSError(
-            error.errno,
+        said = (
             f"cannot write {path.name} in {path.parent} ({error.strerror or error}): make room "
             "there, or set ATTENTION_HOME to a folder that can be written; what was there before "
-            "is unchanged",
-        ) from error
+            "is unchanged"
+        )
+        raise OSError(error.errno, said) from error
     finally:
         with contextlib.suppress(OSError):  # or it would hide the error above
             temporary.unlink(missing_ok=True)
@@ -90,45 +90,39 @@ def read_record(path: str | Path, schema: Any = RECORD) -> dict:
     """The record at `path`; ValueError, naming the file, when it is not of the form of `schema`.
 
     schema: a type; {key: schema}, where more keys may be there; [schema] for a list of any length;
-    or a tuple of schemas, of which one must fit. Numbers must be finite.
+    or (None, schema), where null will do. Numbers must be finite.
     """
     path = Path(path)
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        fault = _fault(record, schema, "it")
-    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON
-        fault = str(error)
-    if fault:
+        _fit(record, schema, "it")
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or another form
         raise ValueError(
-            f"{path.name} in {path.parent} is not a record ({fault}): remove it to have it made "
+            f"{path.name} in {path.parent} is not a record ({error}): remove it to have it made "
             "anew"
-        )
+        ) from None
     return record
 
 
-def _fault(value: Any, schema: Any, where: str) -> str | None:
-    """What is wrong with `value`, or None if it fits the schema."""
+def _fit(value, schema, where):
+    """Raise a ValueError unless `value` is of the form of the schema."""
     if isinstance(schema, tuple):
-        faults = [_fault(value, choice, where) for choice in schema]
-        return None if None in faults else faults[-1]
+        if value is None:
+            return
+        schema = schema[1]
+    kind = type(schema) if isinstance(schema, dict | list) else schema
+    is_bool = isinstance(value, bool) and kind is not bool  # which Python takes for an int
+    if is_bool or not isinstance(value, kind) or value in (math.inf, -math.inf) or value != value:
+        expected = kind.__name__ if isinstance(kind, type) else kind
+        raise ValueError(f"{where} must be {expected}, got {value!r:.60}")
     if isinstance(schema, dict):
-        if not isinstance(value, dict):
-            return f"{where} must be an object, got {value!r:.60}"
-        if missing := [key for key in schema if key not in value]:
-            return f"{where} lacks {', '.join(missing)}"
-        parts = [(value[key], schema[key], f"{where}[{key!r}]") for key in schema]
+        if missing := [name for name in schema if name not in value]:
+            raise ValueError(f"{where} lacks {', '.join(missing)}")
+        for name in schema:
+            _fit(value[name], schema[name], f"{where}[{name!r}]")
     elif isinstance(schema, list):
-        if not isinstance(value, list):
-            return f"{where} must be a list, got {value!r:.60}"
-        parts = [(item, schema[0], f"{where}[{number}]") for number, item in enumerate(value)]
-    elif schema is None:
-        return None if value is None else f"{where} must be null, got {value!r:.60}"
-    else:
-        fits = isinstance(value, schema) and (schema is bool or not isinstance(value, bool))
-        finite = not isinstance(value, float) or math.isfinite(value)
-        expected = getattr(schema, "__name__", str(schema))
-        return None if fits and finite else f"{where} must be {expected}, got {value!r:.60}"
-    return next(filter(None, (_fault(*part) for part in parts)), None)
+        for number, item in enumerate(value):
+            _fit(item, schema[0], f"{where}[{number}]")
 
 
 def save_weights(path: str | Path, weights: dict[str, torch.Tensor]) -> str:

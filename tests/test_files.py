@@ -103,10 +103,10 @@ def test_a_record_is_read_as_it_was_written(tmp_path):
         ({"width": "3"}, r"it\['width'\] must be int \| None, got '3'"),
         ({"flag": 1}, r"it\['flag'\] must be bool, got 1"),
         ({"block": {}}, r"it\['block'\] lacks name"),
-        ({"block": []}, r"it\['block'\] must be an object, got \[\]"),
-        ({"history": {}}, r"it\['history'\] must be a list, got {}"),
+        ({"block": []}, r"it\['block'\] must be dict, got \[\]"),
+        ({"history": {}}, r"it\['history'\] must be list, got {}"),
         ({"history": [{"epoch": 1}, {}]}, r"it\['history'\]\[1\] lacks epoch"),
-        ({"history": [{"epoch": 1}, 2]}, r"it\['history'\]\[1\] must be an object, got 2"),
+        ({"history": [{"epoch": 1}, 2]}, r"it\['history'\]\[1\] must be dict, got 2"),
     ],
 )
 def test_a_record_of_another_form_is_named_with_what_is_wrong(change, fault, tmp_path):

@@ -6,7 +6,6 @@ import json
 import math
 import pickle
 import re
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +14,13 @@ from torch import nn
 
 import attention
 from attention.blocks import register, table
+from attention.data import Dataset, Split
 from attention.networks import NETWORKS
 from attention.settings import PROFILES
-from attention.training import RECIPES, Files, Run, key, keys
+from attention.training import RECIPES, Run, key, keys
 
-IMAGES = SimpleNamespace(name="images", checksum="0" * 64, classes=tuple("abc"))
+PIXELS = Split(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.arange(3))
+IMAGES = Dataset("images", PIXELS, PIXELS, tuple("abc"))
 
 
 class Mine(nn.Module):
@@ -159,10 +160,10 @@ def test_runs_of_one_seed_share_the_weights_of_the_layers_they_share():
         ({"block": "se", "stages": (1, 2.0)}, "stages must be .* 2.0"),
         ({"block": "se", "stages": True}, "stages must be .* True"),
         ({"block": "se", "stages": "12"}, "stages must be .*'12'"),
-        ({"block": "se", "options": {"redaction": 4}}, "options of block se: it takes reduction"),
-        ({"block": "se", "options": {"channels": 4}}, "options of block se: it takes reduction"),
-        ({"block": "sse", "options": {"a": 4}}, "options of block sse: it takes none; got a"),
-        ({"block": Mine, "options": {"power": 4}}, "options of block Mine: it takes strength; got"),
+        ({"block": "se", "options": {"redaction": 4}}, "block se must .*: it takes reduction"),
+        ({"block": "se", "options": {"channels": 4}}, "block se must .*: it takes reduction"),
+        ({"block": "sse", "options": {"a": 4}}, "block sse must .*: it takes none; got a"),
+        ({"block": Mine, "options": {"power": 4}}, "block Mine must .*: it takes strength; got"),
         ({"block": "se", "options": [4]}, "options must be a dict"),
         ({"block": "se", "options": {4: 4}}, "options must be a dict"),
         ({"block": "se", "options": {"reduction": nn.ReLU}}, "options must be .*reduction=<class"),
@@ -193,13 +194,13 @@ def test_an_option_that_a_block_needs_has_to_be_given():
         def __init__(self, channels, size):
             super().__init__()
 
-    with pytest.raises(TypeError, match="options of block Needs must give size"):
+    with pytest.raises(TypeError, match="block Needs must .*missing .*'size'"):
         Run(block=Needs)
     assert Run(block=Needs, options={"size": 3}).options == {"size": 3}
     assert Run(block=lambda channels, **any: Mine(channels), options={"b": 1, "a": 2}).options == {
         "a": 2, "b": 1,
     }  # fmt: skip
-    with pytest.raises(TypeError, match="takes nothing"):
+    with pytest.raises(TypeError, match="block lambda must take the channels"):
         Run(block=lambda: nn.Identity())
 
 
@@ -212,9 +213,6 @@ def test_a_key_is_words_and_a_digest_and_does_for_a_file_name():
     many = {f"option_{n}/../": "/\\ü\n" * 9 for n in range(20)}
     odd = Run(block=lambda channels, **options: Mine(channels), options=many, seed=2**32 - 1)
     assert re.fullmatch(r"[\w.+-]{1,140}", key(odd, IMAGES), flags=re.ASCII)
-    for name in ("..", "../../evil", "a/b", ""):
-        with pytest.raises(ValueError, match="name must do for a folder"):
-            Files(Run(), SimpleNamespace(name=name, checksum="0", classes=()))
 
 
 def test_a_key_builds_no_network(monkeypatch):
@@ -238,8 +236,9 @@ def test_a_key_holds_the_profile_that_a_run_is_resolved_in(monkeypatch):
 
 
 def test_a_key_holds_the_dataset():
-    for change in ({"name": "other"}, {"checksum": "1" * 64}):
-        other = SimpleNamespace(**vars(IMAGES) | change)
+    lighter = Split(PIXELS.images + 1, PIXELS.labels)
+    for change in ({"name": "other"}, {"test": lighter}, {"train": lighter}):
+        other = dataclasses.replace(IMAGES, **change)
         assert key(Run(), other) != key(Run(), IMAGES)
 
 

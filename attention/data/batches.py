@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from attention.checks import at_least, at_least_one, between
+from attention.checks import device as expect_device
 from attention.data.dataset import DataError, Split, expect_images, mean_and_std
 
 Channels = torch.Tensor | Sequence[float]  # 3 numbers
@@ -55,7 +56,7 @@ class Batches:
             raise ValueError(f"mean and std belong together, got {mean!r} and {std!r}")
         self.batch_size = at_least_one("batch_size", batch_size)
         self.seed = at_least(0, "seed", seed)
-        self.device = torch.device(device)
+        self.device = expect_device("device", device)
         self.height, self.width = split.images.shape[2:]
         self.crop = between(0, min(self.height, self.width) - 1, "crop", crop)
         statistics = mean_and_std(split.images) if mean is None else (mean, std)

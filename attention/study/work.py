@@ -11,7 +11,7 @@ import torch
 from filelock import FileLock, Timeout
 from tqdm.auto import tqdm
 
-from attention.checks import not_negative
+from attention import checks
 from attention.data import Dataset, load
 from attention.files import read_record, set_aside
 from attention.settings import home
@@ -52,7 +52,7 @@ def work(
     data = load() if data is None else data
     if not isinstance(data, Dataset):
         raise ValueError(f"data must be a Dataset, as attention.load gives it, got {data!r}")
-    device = device or machine.default_device()
+    device = checks.device("device", device)
     times = Times(device)
     records = {run: finished(run, data) for run in runs}
     missing = [run for run, record in records.items() if record is None]
@@ -112,7 +112,7 @@ class Budget:
     def __init__(self, minutes: float | None) -> None:
         self.end = math.inf
         if minutes is not None:
-            self.end = time.monotonic() + 60 * not_negative("minutes", minutes)
+            self.end = time.monotonic() + 60 * checks.not_negative("minutes", minutes)
 
     def left(self, share: float = 1.0) -> float | None:
         """This share of the minutes that are left, at least 0; None without a limit."""

@@ -6,7 +6,6 @@ CPU ends with the same weights, bit for bit.
 """
 
 import datetime
-import re
 import time
 from pathlib import Path
 from typing import Any
@@ -15,17 +14,9 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from attention.checks import one_of
+from attention import checks, files
 from attention.cost import flops, parameters
 from attention.data import Batches, Dataset, load, normalise
-from attention.files import (
-    load_checkpoint,
-    load_weights,
-    read_record,
-    save_weights,
-    set_aside,
-    write_record,
-)
 from attention.networks import whiten
 from attention.settings import home
 from attention.training import machine
@@ -37,12 +28,9 @@ WHITENED = 5000  # training images that the whitening of a network is computed f
 
 
 def fit(
-    run: Run,
-    data: Dataset | None = None,
-    device: str | torch.device | None = None,
-    precision: str | None = None,
-    progress: bool | str = True,
-) -> dict[str, Any]:
+    run: Run, data: Dataset | None = None, device: str | torch.device | None = None,
+    precision: str | None = None, progress: bool | str = True,
+) -> dict[str, Any]:  # fmt: skip
     """Train `run`, or go on where it was stopped, or read its record if it is finished.
 
     run: a `Run`. data: a `Dataset`; None: `load()`.
@@ -64,18 +52,13 @@ def fit(
     """
     run, data, device = _checked(run, data, device, precision, progress)
     place = Files(run, data)
-    if place.record.exists():
-        return _record(run, data, place)
-    return _train(run, data, place, device, precision, progress)
+    return _record(run, data, place) or _train(run, data, place, device, precision, progress)
 
 
 def trained(
-    run: Run,
-    data: Dataset | None = None,
-    device: str | torch.device | None = None,
-    precision: str | None = None,
-    progress: bool | str = True,
-) -> nn.Module:
+    run: Run, data: Dataset | None = None, device: str | torch.device | None = None,
+    precision: str | None = None, progress: bool | str = True,
+) -> nn.Module:  # fmt: skip
     """The network of `run` with its final weights, in eval mode; trained first where need be.
 
     A record whose weights are missing or damaged says nothing about the weights that are trained
@@ -83,10 +66,16 @@ def trained(
     """
     run, data, device = _checked(run, data, device, precision, progress)
     place = Files(run, data)
-    weights = _weights(run, data, place) if place.record.exists() else None
+    record, weights = _record(run, data, place), None
+    if record is not None:
+        weights = _read(files.load_weights, place.weights, record["result"]["weights"])
+        if weights is None:
+            tqdm.write(
+                f"{run.name}, seed {run.seed}, has lost {place.weights}: it is trained again"
+            )
     if weights is None:
         record = _train(run, data, place, device, precision, progress)
-        weights = load_weights(place.weights, record["result"]["weights"])
+        weights = files.load_weights(place.weights, record["result"]["weights"])
     network = run.build(len(data.classes))
     network.load_state_dict(weights)
     return network.to(device).eval()
@@ -98,13 +87,10 @@ def recorded(run: Run, data: Dataset) -> dict[str, Any] | None:
     Raises ValueError, naming the file, for a record that cannot be read or is of another training,
     and for weights beside it that are damaged.
     """
-    run = run.resolved()
-    place = Files(run, data)
-    if not place.record.exists():
-        return None
+    run, place = run.resolved(), Files(run, data)
     record = _record(run, data, place)
-    if place.weights.exists():
-        load_weights(place.weights, record["result"]["weights"])
+    if record is not None and place.weights.exists():
+        files.load_weights(place.weights, record["result"]["weights"])
     return record
 
 
@@ -112,8 +98,6 @@ class Files:
     """Where the files of a run on a dataset lie."""
 
     def __init__(self, run: Run, data: Dataset) -> None:
-        if not re.fullmatch(r"[^/\\\0]+", data.name) or data.name in (".", ".."):
-            raise ValueError(f"the dataset's name must do for a folder, got {data.name!r}")
         name, folder = key(run, data), home() / "data"
         self.record: Path = folder / "runs" / data.name / f"{name}.json"
         self.weights: Path = folder / "runs" / data.name / f"{name}.safetensors"
@@ -123,24 +107,22 @@ class Files:
 
 def _checked(run, data, device, precision, progress):
     """The resolved run, the dataset and the device; nothing has been done when one is wrong."""
-    if not isinstance(run, Run):
-        raise ValueError(f"run must be a Run, got {run!r:.80}")
-    device = machine.known_device(device)
+    checks.instance(Run, "run", run)
+    device = checks.device("device", device)
     machine.precision(device, precision)
-    one_of("progress", progress, (True, False, "passing"))
-    data = load() if data is None else data
-    if not isinstance(data, Dataset):
-        raise ValueError(f"data must be a Dataset, got {type(data).__name__} {data!r:.80}")
+    checks.one_of("progress", progress, (True, False, "passing"))
+    data = load() if data is None else checks.instance(Dataset, "data", data)
     return run.resolved(), data, device
 
 
 def _record(run, data, place):
-    """The record at `place`, which must be this run's on this dataset."""
-    record = read_record(place.record)
+    """The record of this run on this dataset, and of no other; None if there is none."""
+    if not place.record.exists():
+        return None
+    record = files.read_record(place.record)
     dataset = {"name": data.name, "checksum": data.checksum}
-    found = record["run"], record["block"], {name: record["dataset"][name] for name in dataset}
-    asked = run.plain(), block_of(run), dataset
-    for there, wanted in zip(found, asked, strict=True):
+    found = [record["run"], record["block"], {name: record["dataset"][name] for name in dataset}]
+    for there, wanted in zip(found, [run.plain(), block_of(run), dataset], strict=True):
         if there != wanted:
             raise ValueError(
                 f"{place.record} is the record of another training: it is of {there}, and {wanted} "
@@ -149,17 +131,15 @@ def _record(run, data, place):
     return record
 
 
-def _weights(run, data, place):
-    """The weights that belong to the record, or None, and it is said why."""
-    sha256 = _record(run, data, place)["result"]["weights"]
+def _read(reader, path, *arguments):
+    """What `reader` finds; None if there is no file, or if it is damaged, which is said."""
     try:
-        return load_weights(place.weights, sha256)
+        return reader(path, *arguments)
     except FileNotFoundError:
-        tqdm.write(f"{place.weights} is not there: {run.name}, seed {run.seed}, is trained again")
+        return None
     except ValueError as error:
-        aside = set_aside(place.weights)
-        tqdm.write(f"{error}: set aside as {aside.name}, and trained again")
-    return None
+        tqdm.write(f"{error}: set aside as {files.set_aside(path).name}, and the run begins anew")
+        return None
 
 
 def _train(run, data, place, device, precision, progress):
@@ -168,7 +148,7 @@ def _train(run, data, place, device, precision, progress):
         machine.keep_memory()
     train, test = _at_most(run.train_images, data.train), _at_most(run.test_images, data.test)
     batches = Batches(train, run.batch_size, run.seed, device, data.mean, data.std, crop=run.crop)
-    state = _checkpoint(place.checkpoint, device)
+    state = _read(files.load_checkpoint, place.checkpoint, device)
     precision = _precision(run, place, device, precision, state)
     trainer = Trainer(run, len(data.classes), run.epochs * len(batches), device, precision)
     if state is None:
@@ -181,9 +161,9 @@ def _train(run, data, place, device, precision, progress):
     loss, accuracy = evaluate(trainer.network, test, data, device, precision)
     seconds = time.perf_counter() - start
     trainer.check(loss, "the test loss")
-    if place.record.exists() and place.weights.exists():  # another process has finished it
-        return _record(run, data, place)
-    weights = save_weights(place.weights, trainer.network.state_dict())
+    if place.weights.exists() and (record := _record(run, data, place)):
+        return record  # another process has finished it
+    finished = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     record = {
         "run": run.plain(),
         "name": run.name,
@@ -194,17 +174,15 @@ def _train(run, data, place, device, precision, progress):
             "train_images": len(train), "test_images": len(test), "size": list(data.size),
         },
         "result": {
-            "test_accuracy": accuracy,
-            "test_loss": loss,
-            "history": trainer.history,
+            "test_accuracy": accuracy, "test_loss": loss, "history": trainer.history,
             "parameters": parameters(trainer.network),
             "flops": flops(trainer.network, (1, 3, *data.size)),
-            "weights": weights,
+            "weights": files.save_weights(place.weights, trainer.network.state_dict()),
         },
         "cost": trainer.cost(len(train)) | {"test_seconds": seconds},
-        "machine": machine.describe(device) | {"precision": precision, "finished": _now()},
+        "machine": machine.describe(device) | {"precision": precision, "finished": finished},
     }  # fmt: skip
-    write_record(place.record, record)  # after the weights: where it is, they are
+    files.write_record(place.record, record)  # after the weights: where it is, they are
     place.checkpoint.unlink(missing_ok=True)
     return record
 
@@ -212,18 +190,6 @@ def _train(run, data, place, device, precision, progress):
 def _at_most(number, split):
     """So many images of a split, or all of them."""
     return split if number is None or number >= len(split) else split.spread(number)
-
-
-def _checkpoint(path, device):
-    """Where the run was stopped; None if it was not, or if the file is damaged, which is said."""
-    try:
-        return load_checkpoint(path, device)
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        aside = set_aside(path)
-        tqdm.write(f"{error}: set aside as {aside.name}, and the run begins anew")
-        return None
 
 
 def _precision(run, place, device, wanted, state):
@@ -241,7 +207,3 @@ def _precision(run, place, device, wanted, state):
             f"machine is fast in {fast}"
         )
     return begun
-
-
-def _now():
-    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")

@@ -2,21 +2,18 @@
 
 A block of this package has the version that its row in the table tells. A block of one's own, from
 a notebook cell say, has no such number: it is known by a digest of its compiled code and of
-everything that this code reaches. Comments, formatting, line numbers and the docstring of a class
-do not count, nor does when or in which process it was defined; the version of Python does, and a
-move from a notebook to a file may (it is compiled another way there).
+everything that this code reaches: functions, classes, plain values, tensors, and libraries by their
+version. What else it reaches has no digest, and is refused. Docstrings, comments and line numbers
+do not count; the version of Python does.
 """
 
-import collections.abc
-import copyreg
+import dataclasses
 import dis
 import functools
 import hashlib
 import importlib
 import importlib.metadata
-import importlib.util
 import inspect
-import random
 import sys
 import types
 from pathlib import Path
@@ -24,221 +21,48 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
 
 from attention.blocks import Block, known
 
-PLAIN = (int, float, complex, bool, str, bytes, type(None), type(...))
-
-# What changes while it is used: a digest of it would be another one a moment later.
-STATEFUL = (
-    nn.Module, torch.Generator, np.random.Generator, np.random.RandomState, random.Random,
-    collections.abc.Iterator,
+PLAIN = (
+    int, float, complex, bool, str, bytes, type(None), type(...), range, slice,
+    torch.dtype, torch.device, torch.Size, torch.memory_format,
 )  # fmt: skip
 
-DESCRIPTORS = (
-    types.MethodDescriptorType, types.WrapperDescriptorType, types.GetSetDescriptorType,
-    types.MemberDescriptorType, types.ClassMethodDescriptorType, types.MethodWrapperType,
-)  # fmt: skip
-
-# Of a class's entries: where it was written, and what Python and torch number by themselves.
+# Of a class's entries: what Python and torch make of it, and what says where it was written.
 NOT_CODE = {
     "__dict__", "__weakref__", "__doc__", "__module__", "__qualname__", "__firstlineno__",
     "__static_attributes__", "__annotations__", "__annotate__", "__annotate_func__",
-    "__annotations_cache__", "__abstractmethods__", "_abc_impl", "__orig_bases__", "__parameters__",
-    "__type_params__", "_backward_cls",
+    "__annotations_cache__", "__dataclass_fields__", "__dataclass_params__", "_backward_cls",
 }  # fmt: skip
 
+# What holds functions, and under which names.
+WRAPPERS = {
+    staticmethod: ("__func__",),
+    classmethod: ("__func__",),
+    property: ("fget", "fset", "fdel"),
+    functools.partial: ("func", "args", "keywords"),
+    types.MethodType: ("__func__", "__self__"),
+    types.BuiltinFunctionType: ("__name__", "__self__"),
+}
 
-GLOBALS = ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS")
+GLOBAL = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
+CLOSURE = {"LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"}
 
 
 def version(row: Block) -> str:
     """The version of a block: "v1" for one of this package, else a digest, 16 hexadecimal digits.
 
-    Raises ValueError for what has no digest (an open file, a network, a random generator, …), and
-    says how it is reached and what to do.
+    Raises ValueError for what has no digest (a network, a random generator, an object of a class
+    of one's own, …), and says how it is reached and what to do.
     """
-    if ours(row):
+    if published(row.cls) is row:
         return f"v{row.version}"
-    digest = _Digest()
-    digest.add(row.cls, row.name)
-    return digest.text()
+    told = _Reader().tell(row.cls, row.name)
+    return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
-def ours(row: Block) -> bool:
-    """Whether this is a row of the package's own table."""
-    return _published(row.cls) is row
-
-
-class _Digest:
-    """Adds up what it is given, and all that this reaches. `way` says how a value was reached."""
-
-    def __init__(self, seen: dict[int, tuple[int, Any]] | None = None) -> None:
-        self.hash = hashlib.sha256()
-        self.seen = dict(seen or {})  # id: a number, and the object, or its id might be used again
-
-    def text(self) -> str:
-        return self.hash.hexdigest()[:16]
-
-    def put(self, *words: object) -> None:
-        """Add words with their lengths, so that no two lists of words give the same bytes."""
-        for word in words:
-            content = word if isinstance(word, bytes) else str(word).encode()
-            self.hash.update(f"{len(content)} ".encode() + content)
-
-    def add(self, value: Any, way: str) -> None:
-        if type(value) in PLAIN:
-            self.put(type(value).__name__, value if type(value) is bytes else repr(value))
-        elif row := _published(value):
-            # its code is what its version says; its defaults may be relied on here
-            self.put("block", row.name, row.version)
-            for parameter in inspect.signature(value).parameters.values():
-                self.put(parameter.name)
-                self.add(parameter.default, f"{way}, default {parameter.name}")
-        elif origin := _library(value):
-            self.put("library", *origin)
-        elif type(value) in (tuple, frozenset):  # no cycle without an object that is seen
-            self.add_items(value, way)
-        elif id(value) in self.seen:
-            self.put("seen", self.seen[id(value)][0])
-        else:
-            self.seen[id(value)] = len(self.seen), value
-            self.add_object(value, way)
-
-    def add_object(self, value: Any, way: str) -> None:
-        """Add what may change or may contain itself; `add` sees to it that it comes once."""
-        if isinstance(value, STATEFUL):
-            self.refuse(value, way, "it changes while it is used")
-        elif isinstance(value, types.FunctionType):
-            self.add_function(value, way)
-        elif isinstance(value, type):
-            self.add_class(value, way)
-        elif isinstance(value, torch.Tensor):
-            self.add_tensor(value, way)
-        elif type(value) in (list, set, dict, types.MappingProxyType):
-            self.add_items(value, way)
-        elif isinstance(value, DESCRIPTORS):
-            self.put(type(value).__name__, value.__name__)
-        elif parts := _parts(value):
-            self.put(type(value).__name__)
-            self.add_items(parts, way)
-        else:
-            self.add_as_pickled(value, way)
-
-    def add_items(self, value: collections.abc.Collection, way: str) -> None:
-        self.put(type(value).__name__, len(value))
-        if isinstance(value, set | frozenset):  # its order is another in every process
-            each = [_Digest(self.seen) for _ in value]
-            for digest, item in zip(each, value, strict=True):
-                digest.add(item, f"{way}, an item of it")
-            self.put(*sorted(digest.text() for digest in each))
-            return
-        pairs = enumerate(value) if isinstance(value, list | tuple) else value.items()
-        for name, item in pairs:
-            self.add(name, f"{way}, a key of it")
-            self.add(item, f"{way}[{name!r}]")
-
-    def add_tensor(self, tensor: torch.Tensor, way: str) -> None:
-        if tensor.requires_grad or tensor.layout != torch.strided:
-            self.refuse(tensor, way, "only a dense tensor that needs no gradient stays as it is")
-        numbers = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-        self.put("tensor", tensor.dtype, tuple(tensor.shape), numbers.numpy().tobytes())
-
-    def add_class(self, cls: type, way: str) -> None:
-        self.put("class")
-        for base in (type(cls), *cls.__bases__):
-            self.add(base, f"{way}, base {base.__name__}")
-        for name in sorted(vars(cls).keys() - NOT_CODE):
-            self.put(name)
-            self.add(vars(cls)[name], f"{way}.{name}")
-
-    def add_function(self, function: types.FunctionType, way: str) -> None:
-        self.put("function")
-        for what in ("__defaults__", "__kwdefaults__", "__dict__"):
-            self.add(getattr(function, what), f"{way}, {what.strip('_')}")
-        inside = {}
-        cells = function.__closure__ or ()
-        for name, cell in zip(function.__code__.co_freevars, cells, strict=True):
-            self.put(name)
-            try:
-                inside[name] = cell.cell_contents
-            except ValueError:  # not yet set
-                continue
-            if not _own_module(inside[name]):
-                self.add(inside[name], f"{way}, closure {name}")
-        self.add_code(function.__code__, function.__globals__, inside, way)
-
-    def add_code(self, code: types.CodeType, names: dict, inside: dict, way: str) -> None:
-        """Add compiled code, and the globals that it names."""
-        self.put(code.co_flags, code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount)
-        self.put(*code.co_varnames[: code.co_argcount + code.co_kwonlyargcount])
-        self.put(getattr(code, "co_exceptiontable", b""))
-        instructions = [i for i in dis.get_instructions(code) if i.opname != "EXTENDED_ARG"]
-        for number, instruction in enumerate(instructions):
-            name, value = instruction.opname, instruction.argval
-            self.put(name)
-            if isinstance(value, types.CodeType):
-                self.add_code(value, names, inside, way)
-            elif instruction.opcode in dis.hasconst:
-                self.add(value, way)
-            else:
-                self.put(value)
-            after = instructions[number + 1 :]
-            if name in GLOBALS and value in names:
-                self.add_used(names[value], after, f"{way}, global {value}")
-            elif name in ("LOAD_DEREF", "LOAD_CLASSDEREF") and _own_module(inside.get(value)):
-                self.add_used(inside[value], after, f"{way}, closure {value}")
-            elif name == "IMPORT_NAME":
-                dots = "." * instructions[number - 2].argval
-                path = importlib.util.resolve_name(dots + value, names.get("__package__"))
-                module = importlib.import_module(path)
-                if after[0].opname != "IMPORT_FROM":
-                    self.add_used(module, [], f"{way}, import {value}")
-            elif name == "IMPORT_FROM":
-                self.add(getattr(module, value, None), f"{way}, import {value}")
-
-    def add_used(self, value: Any, after: list[dis.Instruction], way: str) -> None:
-        """Add a global; of a module that is not installed, what the code takes from it."""
-        for instruction in after:
-            if not _own_module(value) or instruction.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
-                break
-            way = f"{way}.{instruction.argval}"
-            value = getattr(value, instruction.argval, None)
-        if _own_module(value):
-            self.refuse(value, way, "what is used of it is not known; import that by its name")
-        self.add(value, way)
-
-    def add_as_pickled(self, value: Any, way: str) -> None:
-        """Add what pickle would keep: how it is made, of what, and its state."""
-        try:
-            reduce = copyreg.dispatch_table.get(type(value))
-            kept = reduce(value) if reduce else value.__reduce_ex__(2)
-        except Exception as error:
-            self.refuse(value, way, f"it has no contents that could be compared: {error}")
-        if isinstance(kept, str):  # the name of a thing that there is once, as torch.float32
-            name = kept.split(".")[-1]
-            places = [m for m in list(sys.modules.values()) if vars(m).get(name) is value]
-            if not any(_origin(module.__name__) for module in places):
-                self.refuse(value, way, "its contents cannot be seen")
-            self.put("once", type(value).__name__, name)
-            return
-        function, arguments, state, items, pairs = (*kept, None, None, None)[:5]
-        self.put("object")
-        self.add(function, f"{way}, its kind")
-        self.add((arguments, state), f"{way}, its parts")
-        self.add((list(items or ()), list(pairs or ())), f"{way}, its items")
-
-    def refuse(self, value: Any, way: str, why: str) -> None:
-        what = f"{type(value).__name__} {value!r}".replace("\n", " ")
-        raise ValueError(
-            f"block cannot be told from others, and its records not from theirs: {way} is "
-            f"{what:.100}; {why}. Make it a constant (numbers, text, a tuple), or an argument of "
-            "the block and pass it in options"
-        )
-
-
-def _published(value):
+def published(value: Any) -> Block | None:
     """The row of this package's table for a class of this package; None for anything else."""
     if not isinstance(value, type) or value.__module__.split(".")[0] != "attention":
         return None
@@ -246,55 +70,132 @@ def _published(value):
     return row if row.family != "own" else None
 
 
-def _parts(value):
-    """The parts of what wraps or binds a function, by name; None for anything else."""
-    if isinstance(value, staticmethod | classmethod | types.MethodType):
-        return {"function": value.__func__, "self": getattr(value, "__self__", None)}
-    if isinstance(value, property):
-        return {name: getattr(value, name) for name in ("fget", "fset", "fdel")}
-    if isinstance(value, functools.cached_property):
-        return {"function": value.func}
-    if isinstance(value, functools._lru_cache_wrapper):
-        return {"function": value.__wrapped__}
-    if isinstance(value, types.BuiltinFunctionType) and value.__self__ is not None:
-        return {"name": value.__name__, "self": value.__self__}
-    return None
+class _Reader:
+    """Tells a value, and all that it reaches, in lists of texts; `way` says how it was reached."""
+
+    def __init__(self) -> None:
+        self.seen: dict[int, tuple[int, Any]] = {}  # by id; kept, or the id might be used again
+
+    def tell(self, value: Any, way: str) -> list:
+        kind = type(value).__name__
+        if type(value) in PLAIN or isinstance(value, np.generic):
+            return [kind, repr(value)]
+        if row := published(value):  # its code is what its version says; its defaults are not
+            defaults = {p.name: p.default for p in inspect.signature(value).parameters.values()}
+            return ["block", row.name, row.version, self.tell(defaults, f"{way}, defaults")]
+        if named := _of_a_library(value):
+            return ["library", *named]
+        if type(value) not in (tuple, frozenset):  # these need another object to hold themselves
+            if id(value) in self.seen:
+                return ["seen", self.seen[id(value)][0]]
+            self.seen[id(value)] = len(self.seen), value
+        return [kind, self.parts(value, way)]
+
+    def parts(self, value: Any, way: str) -> Any:
+        """What an object is made of."""
+        kind = type(value)
+        if kind in (list, tuple):
+            return [self.tell(item, f"{way}[{place}]") for place, item in enumerate(value)]
+        if kind in (dict, types.MappingProxyType):
+            return [(self.tell(k, way), self.tell(v, f"{way}[{k!r}]")) for k, v in value.items()]
+        if kind in (set, frozenset) and all(type(item) in PLAIN for item in value):
+            return sorted(map(repr, value))  # its order is another in every process
+        if kind is types.FunctionType:
+            return self.function(value, way)
+        if isinstance(value, type):
+            bases = [self.tell(base, f"{way}, base") for base in (kind, *value.__bases__)]
+            names = sorted(vars(value).keys() - NOT_CODE)
+            return bases, [(name, self.tell(vars(value)[name], f"{way}.{name}")) for name in names]
+        if kind in WRAPPERS:
+            return [self.tell(getattr(value, name), f"{way}.{name}") for name in WRAPPERS[kind]]
+        if kind is np.ndarray and not value.dtype.hasobject:
+            return value.dtype.str, value.shape, hashlib.sha256(value.tobytes()).hexdigest()
+        if kind is torch.Tensor and value.layout == torch.strided and not value.requires_grad:
+            numbers = value.cpu().contiguous().view(-1).view(torch.uint8).numpy()
+            return value.dtype, tuple(value.shape), hashlib.sha256(numbers).hexdigest()
+        if dataclasses.is_dataclass(value) and value.__dataclass_params__.frozen:
+            fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+            return self.tell(kind, f"{way}, its class"), self.tell(fields, way)
+        raise ValueError(
+            f"block cannot be told from others, and its records not from theirs: {way} is "
+            f"{kind.__name__} {' '.join(repr(value).split()):.80}, which may change or cannot be "
+            "compared. Make it a constant (numbers, text, a tuple, a tensor) or a function, or an "
+            "argument of the block and pass it in options"
+        )
+
+    def function(self, function: types.FunctionType, way: str) -> list:
+        cells = zip(function.__code__.co_freevars, function.__closure__ or (), strict=True)
+        closure = {name: cell.cell_contents for name, cell in cells if cell != types.CellType()}
+        beside = ("__defaults__", "__kwdefaults__", "__dict__")
+        told = [self.tell(getattr(function, name), f"{way}.{name}") for name in beside]
+        return [*told, self.code(function.__code__, function.__globals__, closure, way)]
+
+    def code(self, code: types.CodeType, names: dict, closure: dict, way: str) -> list:
+        """Compiled code, and the globals and the closure that it names."""
+        count = code.co_argcount + code.co_kwonlyargcount
+        told = [code.co_flags, code.co_argcount, code.co_posonlyargcount, code.co_varnames[:count]]
+        told += [getattr(code, "co_exceptiontable", b"")]
+        steps = [step for step in dis.get_instructions(code) if step.opname != "EXTENDED_ARG"]
+        hidden = [step.opname == "STORE_NAME" and step.argval in NOT_CODE for step in steps]
+        for number, step in enumerate(steps):
+            following, value = steps[number + 1 :], step.argval
+            if any(hidden[number : number + 2]):  # of a class in here: its docstring, its line
+                continue
+            told.append(step.opname)
+            if isinstance(value, types.CodeType):
+                told.append(self.code(value, names, closure, way))
+            elif step.opcode in dis.hasconst:
+                told.append(self.tell(code.co_consts[step.arg], way))
+            else:
+                told.append(value)
+            if step.opname in GLOBAL and value in names:
+                told.append(self.used(names[value], following, f"{way}, global {value}"))
+            elif step.opname in CLOSURE and value in closure:
+                told.append(self.used(closure[value], following, f"{way}, closure {value}"))
+            elif step.opname == "IMPORT_NAME":
+                path = "." * steps[number - 2].argval + value
+                module = importlib.import_module(path, names.get("__package__"))
+                told.append(self.tell(module, f"{way}, import {path}"))
+        return told
+
+    def used(self, value: Any, following: list[dis.Instruction], way: str) -> list:
+        """A value that the code names; of a module of one's own, what the code takes from it."""
+        for step in following:
+            own = isinstance(value, types.ModuleType) and not _of_a_library(value)
+            if not own or step.opname not in ("LOAD_ATTR", "LOAD_METHOD"):
+                break
+            value, way = getattr(value, step.argval, None), f"{way}.{step.argval}"
+        return self.tell(value, way)
 
 
-def _library(value):
-    """(name, distribution) of what an installed library or Python itself defines; else None."""
-    owner = getattr(value, "__self__", None)
+def _of_a_library(value):
+    """(name, distribution) of a module, class or function of Python or a library; else None."""
     if isinstance(value, types.ModuleType):
-        module, path = value.__name__, ""
-    elif isinstance(value, types.FunctionType):  # its __module__ may be a wrapped function's
-        module, path = value.__globals__.get("__name__"), value.__qualname__
-    elif isinstance(value, type):
-        module, path = value.__module__, value.__qualname__
-    elif isinstance(value, types.BuiltinFunctionType) and isinstance(owner, types.ModuleType):
-        module, path = owner.__name__, value.__name__
+        module, path = value.__name__, []
+    elif isinstance(value, types.FunctionType | type):
+        module, path = str(value.__module__), value.__qualname__.split(".")
     else:
         return None
-    origin, found = _origin(module), sys.modules.get(module)
-    for name in filter(None, path.split(".")):
+    origin, found = _origin(module.split(".")[0]), sys.modules.get(module)
+    for name in path:
         found = getattr(found, name, None)
-    return (f"{module}.{path}", origin) if origin and found is value else None
+    return (".".join([module, *path]), origin) if origin and found is value else None
 
 
-def _own_module(value):
-    """Whether this is a module that is neither installed nor Python's."""
-    return isinstance(value, types.ModuleType) and not _library(value)
+def _origin(top):
+    """Python or the distribution, with its version, of a package; None for one of one's own.
 
-
-@functools.cache
-def _origin(module):
-    """The distribution and version that a module comes from; None for a module of one's own."""
-    top = str(module).split(".")[0]
+    The program that runs is one's own, wherever pytest or Jupyter that started it lies.
+    """
     if top in sys.stdlib_module_names:
         return f"python {sys.version_info[0]}.{sys.version_info[1]}"
     found = sys.modules.get(top)
     places = [getattr(found, "__file__", None) or "", *getattr(found, "__path__", ())]
-    folders = {folder for place in places for folder in Path(place).parts}
-    if top in ("__main__", "attention") or not folders & {"site-packages", "dist-packages"}:
-        return None
+    installed = any({"site-packages", "dist-packages"} & {*Path(p).parts} for p in places)
+    return _distribution(top) if installed and top not in ("__main__", "attention") else None
+
+
+@functools.cache
+def _distribution(top):
     names = importlib.metadata.packages_distributions().get(top, [])
     return " ".join(f"{n} {importlib.metadata.version(n)}" for n in sorted(set(names))) or top

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 
+from attention.checks import instance
 from attention.data import Dataset
 from attention.networks import NETWORKS
 from attention.training import identity
@@ -22,11 +23,12 @@ def key(run: Run, data: Dataset) -> str:
 
     Raises ValueError for a block that `identity.version` cannot tell from others.
     """
-    run, network, row = run.resolved(), NETWORKS[run.network], run.row
-    block = None
+    run = instance(Run, "run", run).resolved()
+    instance(Dataset, "data", data)
+    network, row, block = NETWORKS[run.network], run.row, None
     if row is not None:
         # the defaults of a block of one's own are in its version, whatever they are
-        defaults = _defaults(row.cls) if identity.ours(row) else None
+        defaults = _defaults(row.cls) if identity.published(row.cls) is row else None
         block = [identity.version(row), row.at, row.skip_last, defaults]
     whole = {
         "run": run.plain(),
@@ -35,34 +37,28 @@ def key(run: Run, data: Dataset) -> str:
         "trainer": TRAINER_VERSION,
         "data": [data.name, data.checksum],
     }
-    text = json.dumps(whole, sort_keys=True)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    digest = hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:12]
     words = "-".join(re.sub(r"[^\w.+]+", "_", part, flags=re.ASCII) for part in _words(run))
     return f"{words[:100]}-seed{run.seed}-{digest}"
 
 
 def _words(run):
     """What tells a resolved run from others; the seed is told at the end."""
-    usual = RECIPES[NETWORKS[run.network].recipe] | {"width": None, "at": None, "stages": None}
-    usual |= {"train_images": None, "test_images": None, "epochs": None}
-    fields = {name: getattr(run, name) for name in usual}
-    changed = {name: x for name, x in fields.items() if x != usual[name]}
-    return [
-        run.network,
-        run.row.name if run.block is not None else "plain",
-        *(f"{name}{word(x)}" for name, x in {**run.options, **changed}.items()),
-    ]
+    usual = dict.fromkeys(("width", "at", "stages", "train_images", "test_images", "epochs"))
+    usual |= RECIPES[NETWORKS[run.network].recipe]
+    changed = {name: getattr(run, name) for name in usual if getattr(run, name) != usual[name]}
+    told = [f"{name}{word(value)}" for name, value in {**run.options, **changed}.items()]
+    return [run.network, run.row.name if run.row else "plain", *told]
 
 
 def block_of(run: Run) -> dict[str, str] | None:
     """What a record tells of the run's block: its name, family, place and version."""
-    row = run.row
-    if row is None:
+    if (row := run.row) is None:
         return None
-    told = {"name": row.name, "family": row.family, "at": row.at}
-    return told | {"version": identity.version(row)}
+    version = identity.version(row)
+    return {"name": row.name, "family": row.family, "at": row.at, "version": version}
 
 
 def _defaults(function):
-    """{name: default} of a signature."""
-    return {p.name: p.default for p in signature(function) if p.default is not p.empty}
+    parameters = signature(function).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}

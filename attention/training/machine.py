@@ -17,20 +17,6 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def known_device(device: str | torch.device | None) -> torch.device:
-    """This device; None: `default_device()`. ValueError if it is not there."""
-    try:
-        found = torch.device(default_device() if device is None else device)
-    except (RuntimeError, TypeError):
-        found = None
-    if found is None or found.type not in ("cpu", "cuda"):
-        raise ValueError(f"device must be 'cpu' or 'cuda', got {device!r}")
-    gpus = torch.cuda.device_count()
-    if found.type == "cuda" and (found.index or 0) >= gpus:
-        raise ValueError(f"device must be one that is there (GPUs: {gpus}), got {device!r}")
-    return found
-
-
 def precision(device: str | torch.device, wanted: str | None = None) -> str:
     """`wanted`, or the precision that the device is fast in.
 

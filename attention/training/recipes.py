@@ -9,39 +9,18 @@ from attention.settings import profile
 
 RECIPES = {
     "fast": {
-        "optimizer": "sgd",
-        "batch_size": 512,
-        "learning_rate": 0.75,
-        "norm_bias_rate": 64.0,
-        "warmup": 0.23,
-        "momentum": 0.85,
-        "weight_decay": 1.3e-3,
-        "label_smoothing": 0.2,
-        "crop": 2,
+        "optimizer": "sgd", "batch_size": 512, "learning_rate": 0.75, "norm_bias_rate": 64.0,
+        "warmup": 0.23, "momentum": 0.85, "weight_decay": 1.3e-3, "label_smoothing": 0.2, "crop": 2,
     },
     "resnet": {
-        "optimizer": "sgd",
-        "batch_size": 128,
-        "learning_rate": 0.1,
-        "norm_bias_rate": 1.0,
-        "warmup": 0.2,
-        "momentum": 0.9,
-        "weight_decay": 5e-4,
-        "label_smoothing": 0.1,
-        "crop": 4,
+        "optimizer": "sgd", "batch_size": 128, "learning_rate": 0.1, "norm_bias_rate": 1.0,
+        "warmup": 0.2, "momentum": 0.9, "weight_decay": 5e-4, "label_smoothing": 0.1, "crop": 4,
     },
     "transformer": {
-        "optimizer": "adamw",
-        "batch_size": 128,
-        "learning_rate": 1e-3,
-        "norm_bias_rate": 1.0,
-        "warmup": 0.15,
-        "momentum": 0.9,
-        "weight_decay": 0.05,
-        "label_smoothing": 0.1,
-        "crop": 4,
+        "optimizer": "adamw", "batch_size": 128, "learning_rate": 1e-3, "norm_bias_rate": 1.0,
+        "warmup": 0.15, "momentum": 0.9, "weight_decay": 0.05, "label_smoothing": 0.1, "crop": 4,
     },
-}
+}  # fmt: skip
 
 # The setting in which many networks are compared. On a CPU each is a quarter as wide as alone, and
 # learns for three epochs, so that each takes minutes.

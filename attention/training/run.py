@@ -4,31 +4,22 @@ import dataclasses
 import functools
 import inspect
 import json
-import math
 import numbers
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
-from attention.blocks import Block, known
-from attention.checks import (
-    at_least,
-    at_least_one,
-    between,
-    fraction,
-    not_negative,
-    one_of,
-    positive,
-)
+from attention import checks
+from attention.blocks import BLOCKS, POOLINGS, Block, known
 from attention.networks import NETWORKS, insert
 from attention.settings import PROFILES, profile
 from attention.training.recipes import RECIPES
 
 
-class Options(Mapping):
-    """The options of a block: a dict that cannot be changed, and that can be hashed.
+class Options(dict):
+    """The options of a block: a dict that cannot be changed, and so can be hashed.
 
     options: {name: a number, text, bool or None, or a list of those}; lists become tuples.
     """
@@ -36,27 +27,24 @@ class Options(Mapping):
     def __init__(self, options: Mapping[str, Any]) -> None:
         if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
             raise TypeError(f"options must be a dict of names and values, got {options!r}")
-        self._options = {name: _plain(name, value) for name, value in options.items()}
+        super().__init__({name: _plain(name, value) for name, value in options.items()})
 
-    def __getitem__(self, name: str) -> Any:
-        return self._options[name]
+    def _fixed(self, *_: Any, **__: Any) -> None:
+        raise TypeError("the options of a run cannot be changed: make another Run")
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._options)
-
-    def __len__(self) -> int:
-        return len(self._options)
-
-    def __repr__(self) -> str:
-        return repr(self._options)
-
-    def __eq__(self, other: object) -> bool:
-        if isinstance(other, Options):  # True is not 1 here: they are written in two ways
-            return repr(sorted(self.items())) == repr(sorted(other.items()))
-        return super().__eq__(other)
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _fixed
 
     def __hash__(self) -> int:
         return hash(repr(sorted(self.items())))
+
+    def __eq__(self, other: object) -> bool:  # True is not 1 here: they are written in two ways
+        return super().__eq__(other) and repr(sorted(self.items())) == repr(sorted(other.items()))
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __reduce__(self) -> tuple:
+        return Options, (dict(self),)
 
 
 def _plain(name, value):
@@ -65,40 +53,31 @@ def _plain(name, value):
         return tuple(_plain(name, item) for item in value)
     if value is None or isinstance(value, str | bool):
         return value
-    if isinstance(value, numbers.Real) and math.isfinite(value):
-        return int(value) if isinstance(value, numbers.Integral) else float(value)
-    raise ValueError(
-        "options must be finite numbers, text, None, or lists of those, so that the record can "
-        f"hold them; got {name}={value!r}"
-    )
-
-
-def _below_one(name, value):
-    """A number from 0 on, below 1."""
-    if not_negative(name, value) >= 1:
-        raise ValueError(f"{name} must be below 1, got {value!r}")
-    return float(value)
-
-
-def _rate(check):
-    """This check, and the number as a float: 1 and 1.0 are the same run."""
-    return lambda name, value: float(check(name, value))
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    try:
+        return checks.finite(name, value)
+    except ValueError:
+        raise ValueError(
+            "options must be finite numbers, text, None, or lists of those, so that the record can "
+            f"hold them; got {name}={value!r}"
+        ) from None
 
 
 # Fields that may be left out, and what they must be where they are not.
 CHECKS = {
-    "width": at_least_one,
-    "epochs": at_least_one,
-    "train_images": at_least_one,
-    "test_images": at_least_one,
-    "batch_size": at_least_one,
-    "crop": functools.partial(at_least, 0),
-    "learning_rate": _rate(positive),
-    "norm_bias_rate": _rate(not_negative),
-    "weight_decay": _rate(not_negative),
-    "warmup": _rate(fraction),
-    "momentum": _below_one,
-    "label_smoothing": _below_one,
+    "width": checks.at_least_one,
+    "epochs": checks.at_least_one,
+    "train_images": checks.at_least_one,
+    "test_images": checks.at_least_one,
+    "batch_size": checks.at_least_one,
+    "crop": functools.partial(checks.at_least, 0),
+    "learning_rate": checks.positive,
+    "norm_bias_rate": checks.not_negative,
+    "weight_decay": checks.not_negative,
+    "warmup": checks.fraction,
+    "momentum": checks.below_one,
+    "label_smoothing": checks.below_one,
 }
 
 
@@ -146,45 +125,30 @@ class Run:
     crop: int | None = None
 
     def __post_init__(self) -> None:
-        one_of("network", self.network, NETWORKS)
-        self._check_block()
-        self._set("seed", between(0, 2**32 - 1, "seed", self.seed))
+        checks.one_of("network", self.network, NETWORKS)
+        fixed = {
+            "seed": checks.between(0, 2**32 - 1, "seed", self.seed),
+            "options": Options(self.options),
+        }
         if self.optimizer is not None:
-            one_of("optimizer", self.optimizer, ("sgd", "adamw"))
+            checks.one_of("optimizer", self.optimizer, ("sgd", "adamw"))
         for name, check in CHECKS.items():
             if getattr(self, name) is not None:
-                self._set(name, check(name, getattr(self, name)))
-
-    def _set(self, name: str, value: Any) -> None:
-        """Set a field while the run is made; afterwards it cannot be changed."""
-        object.__setattr__(self, name, value)
-
-    def _check_block(self) -> None:
-        """Bring block, stages and options into their one form, so that equal runs are equal."""
-        options = Options(self.options)
-        if self.block is None:
-            if self.at is not None or self.stages is not None or options:
-                raise ValueError(
-                    "at, stages and options belong to a block, and block is None; got "
-                    f"at={self.at!r}, stages={self.stages!r}, options={options!r}"
-                )
-        else:
-            row = known(self.block)
-            options = _in_order(row, options)
-            if _is_named(row):
-                self._set("block", row.name)
-                if self.at is not None and (self.at == "pool") != (row.at == "pool"):
-                    raise ValueError(
-                        "at must be 'pool' for a pooling and for nothing else, got "
-                        f"at={self.at!r} for block {row.name}"
-                    )
-            if self.at is not None:
-                one_of("at", self.at, ("residual", "stage", "pool"))
-            if self.stages is not None and "pool" in (self.at, row.at):
-                raise ValueError(f"stages must be None for a pooling, got {self.stages!r}")
+                fixed[name] = check(name, getattr(self, name))
         if self.stages is not None:
-            self._set("stages", _stages(self.stages))
-        self._set("options", options)
+            fixed["stages"] = _stages(self.stages)
+        if self.block is not None:
+            row = known(self.block)
+            _check_place(row, self.at, self.stages)
+            fixed["options"] = _in_order(row, fixed["options"])
+            fixed["block"] = row.name if _is_named(row) else self.block
+        elif self.at is not None or self.stages is not None or self.options:
+            raise ValueError(
+                "at, stages and options belong to a block, and block is None; got "
+                f"at={self.at!r}, stages={self.stages!r}, options={self.options!r}"
+            )
+        for name, value in fixed.items():  # in their one form, so that equal runs are equal
+            object.__setattr__(self, name, value)
 
     @property
     def row(self) -> Block | None:
@@ -196,8 +160,7 @@ class Run:
         """What the run is counted among: the block's family, else the network's."""
         if self.row is not None:
             return self.row.family
-        is_transformer = NETWORKS[self.network].recipe == "transformer"
-        return "transformer" if is_transformer else "plain"
+        return "transformer" if NETWORKS[self.network].recipe == "transformer" else "plain"
 
     @property
     def name(self) -> str:
@@ -233,17 +196,23 @@ class Run:
     def plain(self) -> dict[str, Any]:
         """The fields as a record holds them: the block by its name, tuples as lists."""
         fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        fields["block"] = None if self.block is None else self.row.name
-        fields["options"] = dict(self.options)
-        return json.loads(json.dumps(fields))
+        return json.loads(json.dumps(fields | {"block": self.row and self.row.name}))
 
 
 def _is_named(row):
-    """Whether this row can be had by its name."""
-    try:
-        return known(row.name) is row
-    except ValueError:
-        return False
+    """Whether a block can be had by its name."""
+    return (BLOCKS | POOLINGS).get(row.name) is row.cls
+
+
+def _check_place(row, at, stages):
+    if at is not None:
+        checks.one_of("at", at, ("residual", "stage", "pool"))
+        if _is_named(row) and (at == "pool") != (row.at == "pool"):
+            raise ValueError(
+                f"at must be 'pool' for a pooling and for nothing else, got {at!r} for {row.name}"
+            )
+    if stages is not None and "pool" in (at, row.at):
+        raise ValueError(f"stages must be None for a pooling, got {stages!r}")
 
 
 def _stages(stages):
@@ -252,36 +221,32 @@ def _stages(stages):
     chosen = tuple(stages) if several else (stages,)
     if not chosen:
         raise ValueError(f"stages must be some, counted from 1, got {stages!r}")
-    return tuple(sorted({at_least_one("stages", number) for number in chosen}))
+    return tuple(sorted({checks.at_least_one("stages", number) for number in chosen}))
 
 
 def _in_order(row, options):
     """The options in the order of the block's signature, which has to take them."""
-    channels, *taken = signature(row.cls)
-    by_name = [p for p in taken if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    names = [p.name for p in by_name]
-    unknown = sorted(options.keys() - set(names))
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in taken)
-    if channels.name in options or (unknown and not takes_any):
-        takes = f"takes {', '.join(names)}" if names else "takes none"
-        raise TypeError(f"options of block {row.name}: it {takes}; got {', '.join(options)}")
-    needed = [p.name for p in by_name if p.default is p.empty]
-    if missing := [name for name in needed if name not in options]:
-        raise TypeError(f"options of block {row.name} must give {', '.join(missing)}")
-    return Options({name: options[name] for name in [*names, *unknown] if name in options})
-
-
-def signature(function):
-    """The parameters of a callable, the first of which takes the channels."""
+    takes = signature(row.cls)
     try:
-        parameters = inspect.signature(function).parameters
+        takes.bind("channels", **options)
+    except TypeError as error:
+        names = ", ".join(list(takes.parameters)[1:]) or "none"
+        raise TypeError(
+            f"block {row.name} must take the channels and its options: it takes {names}; got "
+            f"{', '.join(options) or 'none'} ({error})"
+        ) from None
+    names = [*takes.parameters, *sorted(options)]
+    return Options({name: options[name] for name in names if name in options})
+
+
+def signature(function: Callable) -> inspect.Signature:
+    """The signature of a block or a network."""
+    try:
+        return inspect.signature(function)
     except (TypeError, ValueError):  # written in C: whatever it takes
-        parameters = inspect.signature(lambda channels, **options: None).parameters
-    if not parameters:
-        raise TypeError(f"block must take the number of channels, {function!r} takes nothing")
-    return list(parameters.values())
+        return inspect.signature(lambda channels, **options: None)
 
 
-def word(value):
+def word(value: Any) -> str:
     """A value in a name: 16, official, avg, max."""
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

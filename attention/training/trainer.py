@@ -12,12 +12,16 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
+from attention import checks
 from attention.cost import evaluating
 from attention.data import Batches, Dataset, Split, in_order
 from attention.files import save_checkpoint
 from attention.training import machine
 from attention.training.run import Run
 
+# What a checkpoint holds of a trainer.
+STATES = ("network", "optimizer", "scaler")
+COUNTS = ("step", "history", "seconds", "peak_memory", "sessions")
 Batch = tuple[torch.Tensor, torch.Tensor]  # images (B, 3, H, W), labels (B,)
 
 
@@ -43,10 +47,9 @@ class Trainer:
 
     def train(self, batches: Batches, checkpoint: Path, progress: bool | str = True) -> None:
         """All epochs that are left, with a checkpoint after each; see `fit` for `progress`."""
-        here = machine.describe(self.device)
-        session = {name: here[name] for name in ("hardware", "threads", "torch")}
-        first = {"from_epoch": len(self.history) + 1, "precision": self.precision}
-        self.sessions.append(first | session)
+        here, session = machine.describe(self.device), {"from_epoch": len(self.history) + 1}
+        session |= {name: here[name] for name in ("hardware", "threads", "torch")}
+        self.sessions.append(session | {"precision": self.precision})
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         with tqdm(
@@ -82,9 +85,7 @@ class Trainer:
         })  # fmt: skip
         self.seconds.append(time.perf_counter() - start)
 
-    def train_step(
-        self, images: torch.Tensor, labels: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def train_step(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """One step of the optimiser; gives the loss and how many answers were right."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * self.learning_rate()
@@ -135,26 +136,15 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, from which `go_on` goes on bit for bit."""
-        state = {
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "step": self.step,
-            "history": self.history,
-            "seconds": self.seconds,
-            "peak_memory": self.peak_memory,
-            "sessions": self.sessions,
-        }
-        save_checkpoint(path, state)
+        states = {name: getattr(self, name).state_dict() for name in STATES}
+        save_checkpoint(path, states | {name: getattr(self, name) for name in COUNTS})
 
     def go_on(self, state: dict[str, Any]) -> None:
         """Take over the state of a checkpoint."""
-        self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.step, self.history = state["step"], state["history"]
-        self.seconds, self.sessions = state["seconds"], state["sessions"]
-        self.peak_memory = state["peak_memory"]
+        for name in STATES:
+            getattr(self, name).load_state_dict(state[name])
+        for name in COUNTS:
+            setattr(self, name, state[name])
 
 
 def make_optimizer(network: nn.Module, run: Run) -> torch.optim.Optimizer:
@@ -182,18 +172,19 @@ def make_optimizer(network: nn.Module, run: Run) -> torch.optim.Optimizer:
 
 @torch.no_grad()
 def predict(
-    network: nn.Module,
-    split: Split,
-    data: Dataset,
-    device: str | torch.device | None = None,
-    precision: str = "float32",
-    batch_size: int = 500,
-) -> torch.Tensor:
+    network: nn.Module, split: Split, data: Dataset, device: str | torch.device | None = None,
+    precision: str = "float32", batch_size: int = 500,
+) -> torch.Tensor:  # fmt: skip
     """Logits (N, classes), float32 on the CPU, for the images of a split, in eval mode.
 
     data: the `Dataset` whose mean and standard deviation the network was trained with.
     """
-    device = torch.device(device or next(network.parameters()).device)
+    checks.instance(nn.Module, "network", network)
+    checks.instance(Split, "split", split)
+    checks.instance(Dataset, "data", data)
+    like = next(network.parameters(), torch.empty(0))
+    device = checks.device("device", like.device if device is None else device)
+    precision = machine.precision(device, precision)
     logits = []
     with evaluating(network):
         for images, _ in in_order(split, batch_size, data.mean, data.std, device):
@@ -203,13 +194,9 @@ def predict(
 
 
 def evaluate(
-    network: nn.Module,
-    split: Split,
-    data: Dataset,
-    device: str | torch.device | None = None,
-    precision: str = "float32",
-    batch_size: int = 500,
-) -> tuple[float, float]:
+    network: nn.Module, split: Split, data: Dataset, device: str | torch.device | None = None,
+    precision: str = "float32", batch_size: int = 500,
+) -> tuple[float, float]:  # fmt: skip
     """Mean cross-entropy and accuracy in percent on the images of a split."""
     logits = predict(network, split, data, device, precision, batch_size)
     right = (logits.argmax(1) == split.labels).sum()
