@@ -48,7 +48,7 @@ from attention.training import Run, evaluate, fit, key, machine, predict, traine
 # maps against their masks, for the removal of pixels, and for the accuracy without a map.
 IMAGES = {
     "smoke": {"choice": 40, "located": 60, "removed": 12, "answered": 100},
-    "quick": {"choice": 500, "located": 1000, "removed": 200, "answered": 2000},
+    "quick": {"choice": 500, "located": 1000, "removed": 100, "answered": 2000},
     "full": {"choice": 500, "located": 1000, "removed": 1000, "answered": 10000},
 }
 MEASURES = {
