@@ -14,12 +14,11 @@ from torch.nn import functional as F
 
 import attention
 from attention import files
-from attention.blocks import register
 from attention.data import Dataset, Split, normalise, shapes10
 from attention.networks import Whitening
 from attention.training import Files, Run, Trainer, evaluate, machine, trained
 
-SMALL = {"network": "resnet20", "width": 4, "batch_size": 40, "epochs": 3, "learning_rate": 0.05}
+SMALL = {"network": "resnet20", "width": 4, "batch_size": 20, "epochs": 1, "learning_rate": 0.05}
 CPU = torch.device("cpu")
 
 pytestmark = pytest.mark.usefixtures("own_home")
@@ -27,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("own_home")
 
 @pytest.fixture(scope="module")
 def images():
-    return shapes10(train=120, test=60)
+    return shapes10(train=60, test=40, size=16)
 
 
 def fit(run, images, **options):
@@ -98,9 +97,9 @@ RECIPE_OF = {"fast": "sgd", "resnet20": "sgd", "vit": "adamw", "convvit": "adamw
 
 
 @pytest.mark.parametrize("network", RECIPE_OF)
-@pytest.mark.parametrize("optimizer", [None, "sgd", "adamw"])
-def test_weights_after_two_steps_are_those_of_torchs_own_optimiser(network, optimizer):
-    run = Run(network=network, width=8, optimizer=optimizer).resolved()
+@pytest.mark.parametrize(("optimizer", "momentum"), [(None, None), ("sgd", 0), ("adamw", 0.5)])
+def test_weights_after_two_steps_are_those_of_torchs_own_optimiser(network, optimizer, momentum):
+    run = Run(network=network, width=8, optimizer=optimizer, momentum=momentum).resolved()
     assert run.optimizer == (optimizer or RECIPE_OF[network])
     trainer = Trainer(run, 10, 100, CPU, "float32")
     other = run.build(10)
@@ -112,7 +111,7 @@ def test_weights_after_two_steps_are_those_of_torchs_own_optimiser(network, opti
             factor = run.norm_bias_rate if parameter in biases else 1
             groups.append({"params": [parameter], "weight_decay": decay, "factor": factor})
     if run.optimizer == "sgd":
-        reference = torch.optim.SGD(groups, lr=1, momentum=run.momentum, nesterov=True)
+        reference = torch.optim.SGD(groups, lr=1, momentum=run.momentum, nesterov=run.momentum > 0)
     else:
         reference = torch.optim.AdamW(groups, lr=1, betas=(run.momentum, 0.999))
     for step in range(2):
@@ -135,11 +134,6 @@ def test_weights_after_two_steps_are_those_of_torchs_own_optimiser(network, opti
             assert torch.equal(mine, start[name]) != mine.requires_grad, name
 
 
-def test_without_momentum_it_is_plain_gradient_descent():
-    trainer = Trainer(Run(**SMALL, momentum=0), 10, 10, CPU, "float32")
-    trainer.train_step(torch.randn(4, 3, 32, 32), torch.arange(4))
-
-
 def test_the_loss_is_computed_in_float32_whatever_the_network_is_computed_in():
     logits = torch.tensor([[0.1, 0.2, 60.0], [3.0, -2.0, 0.5]], dtype=torch.bfloat16)
     labels = torch.tensor([0, 2])
@@ -158,10 +152,10 @@ def test_the_loss_is_computed_in_float32_whatever_the_network_is_computed_in():
 def test_whitening_looks_at_the_training_images_of_the_run_alone(images):
     dark = Split(images.test.images // 4, images.test.labels)
     data = Dataset("dark-tests", images.train, dark, images.classes)
-    run = Run(network="fast", width=4, epochs=1, batch_size=40, train_images=60)
+    run = Run(network="fast", width=4, epochs=1, batch_size=20, train_images=30)
     network = trained(run, data, device="cpu", precision="float32", progress=False)
     expected = Whitening()
-    seen = images.train.spread(60).images
+    seen = images.train.spread(30).images
     expected.fit(normalise(seen, images.mean, images.std))
     torch.testing.assert_close(network.stem[0].weight, expected.weight, rtol=1e-4, atol=1e-4)
     for other in (images.train.images, dark.images):
@@ -207,18 +201,18 @@ def test_bfloat16_is_chosen_only_where_the_processor_has_it(monkeypatch):
 
 
 def test_a_run_learns_and_its_record_tells_what_was_done(images, own_home):
-    run = Run(**SMALL | {"epochs": 12}, train_images=120, block="se", options={"reduction": 2})
+    run = Run(**SMALL | {"epochs": 8}, block="se", options={"reduction": 2})
     record = fit(run, images)
     history = record["result"]["history"]
-    assert [h["epoch"] for h in history] == list(range(1, 13))
+    assert [h["epoch"] for h in history] == list(range(1, 9))
     assert history[-1]["train_loss"] < history[0]["train_loss"] - 0.1
     assert (record["name"], record["family"]) == ("resnet20-4 + se (reduction 2)", "channel")
     assert record["block"] == {
         "name": "se", "family": "channel", "at": "residual", "version": "v1"
     }  # fmt: skip
     assert record["dataset"] == {
-        "name": "shapes10", "checksum": images.checksum, "classes": 10, "train_images": 120,
-        "test_images": 60, "size": [32, 32],
+        "name": "shapes10", "checksum": images.checksum, "classes": 10, "train_images": 60,
+        "test_images": 40, "size": [16, 16],
     }  # fmt: skip
     told = record["run"]
     assert (told["block"], told["options"], told["stages"]) == ("se", {"reduction": 2}, None)
@@ -226,7 +220,7 @@ def test_a_run_learns_and_its_record_tells_what_was_done(images, own_home):
     assert Run(**told) == run.resolved()
     network = run.build(10)
     assert record["result"]["parameters"] == attention.parameters(network)
-    assert record["result"]["flops"] == attention.flops(network, (1, 3, 32, 32))
+    assert record["result"]["flops"] == attention.flops(network, (1, 3, 16, 16))
     network = trained(run, images, device="cpu")
     assert not network.training
     assert evaluate(network, images.test, images, "cpu") == (
@@ -234,7 +228,7 @@ def test_a_run_learns_and_its_record_tells_what_was_done(images, own_home):
     )  # fmt: skip
     cost = record["cost"]
     assert cost["seconds"] == pytest.approx(sum(cost["epoch_seconds"]))
-    assert cost["images_per_second"] == pytest.approx(12 * 120 / cost["seconds"])
+    assert cost["images_per_second"] == pytest.approx(8 * 60 / cost["seconds"])
     here = machine.describe("cpu")
     [session] = cost["sessions"]
     assert session == {"from_epoch": 1, "precision": "float32"} | {
@@ -255,27 +249,6 @@ def test_a_finished_run_is_read_and_not_trained_again(images, monkeypatch):
     forbid_training(monkeypatch)
     assert fit(run, images) == record
     trained(run, images, device="cpu")
-
-
-def test_a_block_of_ones_own_is_trained_and_told_beside_the_packages(images):
-    class Mine(nn.Module):
-        def __init__(self, channels, strength=0.5):
-            super().__init__()
-            self.strength = nn.Parameter(torch.full((channels, 1, 1), strength))
-
-        def forward(self, x):
-            return x * self.strength
-
-    mine, theirs = fit(Run(**SMALL, block=Mine), images), fit(Run(**SMALL, block="se"), images)
-    assert mine["block"].keys() == theirs["block"].keys() and mine["family"] == "own"
-    assert mine["name"] == "resnet20-4 + Mine" and mine["run"]["block"] == "Mine"
-    network = trained(Run(**SMALL, block=Mine), images, device="cpu")
-    assert sum(isinstance(m, Mine) for m in network.modules()) == 9
-    register("my gate", Mine, family="channel")
-    named = fit(Run(**SMALL, block="my gate", options={"strength": 0.25}), images)
-    assert (named["family"], named["name"]) == (
-        "channel", "resnet20-4 + my gate (strength 0.25)",
-    )  # fmt: skip
 
 
 def test_training_leaves_the_callers_random_numbers_alone(images):
@@ -304,6 +277,16 @@ def test_committed_records_are_found_again_under_their_names(images, monkeypatch
 # What is damaged, or of something else
 
 
+def test_a_file_that_is_no_record_is_named(images):
+    run = Run(**SMALL)
+    place, record = Files(run, images), fit(run, images)
+    contents = [record | {part: {}} for part in record]
+    for content in ("half a rec", *map(json.dumps, contents)):
+        place.record.write_text(content)
+        with pytest.raises(ValueError, match=f"{place.record.name} .* is not a record"):
+            fit(run, images)
+
+
 @pytest.mark.parametrize(
     ("change", "named"),
     [
@@ -315,7 +298,7 @@ def test_committed_records_are_found_again_under_their_names(images, monkeypatch
     ],
 )
 def test_a_record_of_another_run_or_dataset_is_refused(change, named, images):
-    run = Run(**SMALL | {"epochs": 1}, block="se")
+    run = Run(**SMALL, block="se")
     record, place = fit(run, images), Files(run, images)
     part, name, value = change
     files.write_record(place.record, record | {part: record[part] | {name: value}})
@@ -325,43 +308,24 @@ def test_a_record_of_another_run_or_dataset_is_refused(change, named, images):
         assert named in str(raised.value)
 
 
-@pytest.mark.parametrize("content", ["half a rec", "{}", '{"result": {}}'])
-def test_a_file_that_is_no_record_is_named(content, images):
-    run = Run(**SMALL)
-    place = Files(run, images)
-    place.record.parent.mkdir(parents=True)
-    place.record.write_text(content)
-    with pytest.raises(ValueError, match=f"{place.record.name} .* is not a record"):
-        fit(run, images)
-
-
-def test_a_record_without_results_is_no_record(images):
-    run = Run(**SMALL | {"epochs": 1})
-    place, record = Files(run, images), fit(run, images)
-    for part in record:
-        files.write_record(place.record, record | {part: {}})
-        with pytest.raises(ValueError, match=f"is not a record .it\\['{part}'\\]"):
-            fit(run, images)
-
-
-@pytest.mark.parametrize("damage", ["gone", "bit", "half", "another"])
+@pytest.mark.parametrize("damage", ["gone", "bit", "another"])
 def test_weights_that_are_missing_or_damaged_are_named_and_trained_again(
     damage, images, capsys, own_home
 ):
-    run = Run(**SMALL | {"epochs": 1})
+    run = Run(**SMALL)
     before, place = fit(run, images), Files(run, images)
     weights = trained(run, images, device="cpu").state_dict()
     content = place.weights.read_bytes()
     if damage == "gone":
         place.weights.unlink()
     elif damage == "another":
-        fit(Run(**SMALL | {"epochs": 1}, seed=1), images)
+        fit(Run(**SMALL, seed=1), images)
         [other] = set(own_home.glob("data/runs/*/*.safetensors")) - {place.weights}
         place.weights.write_bytes(other.read_bytes())
     else:
         changed = bytearray(content)
         changed[-3] ^= 4
-        place.weights.write_bytes(changed if damage == "bit" else content[:-9])
+        place.weights.write_bytes(changed)
     capsys.readouterr()
     network = trained(run, images, device="cpu", precision="float32", progress=False)
     said = "".join(capsys.readouterr())
@@ -391,7 +355,7 @@ class FailsLater(attention.SE):
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_epoch(images, own_home):
-    run = Run(**SMALL, block=FailsLater, train_images=120)
+    run = Run(**SMALL | {"epochs": 3}, block=FailsLater)
     message = r"the loss of resnet20-4 \+ FailsLater is nan in epoch 2"
     with pytest.raises(FloatingPointError, match=message):
         fit(run, images)
@@ -403,32 +367,24 @@ def test_a_loss_that_is_not_a_number_stops_the_run_and_keeps_the_last_epoch(imag
 
 @pytest.mark.parametrize("rate", [1e30, 1e38])
 def test_a_test_loss_that_is_not_a_number_is_in_no_record(rate, images, own_home):
-    run = Run(**SMALL | {"learning_rate": rate, "epochs": 1, "batch_size": 120})
+    run = Run(**SMALL | {"learning_rate": rate, "batch_size": 60})
     with pytest.raises(FloatingPointError, match="loss of .*learning_rate below 1e"):
         fit(run, images)
     assert not list(own_home.glob("data/runs/**/*.*"))
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("argument", "wrong"),
     [
-        ({"data": "cifar10"}, "data must be a Dataset, got str"),
-        ({"data": torch.zeros(3)}, "data must be a Dataset, got Tensor"),
-        ({"run": {"network": "fast"}}, "run must be a Run"),
-        ({"run": "fast"}, "run must be a Run, got str"),
-        ({"device": "tpu"}, "device must be 'cpu' or 'cuda', got 'tpu'"),
-        ({"device": "meta"}, "device must be 'cpu' or 'cuda', got 'meta'"),
-        ({"device": 3.5}, "device must be 'cpu' or 'cuda', got 3.5"),
-        ({"device": "cuda:99"}, "device must be one that is there .*'cuda:99'"),
-        ({"precision": "float8"}, "precision must be one of .*'float8'"),
-        ({"precision": torch.float32}, "precision must be one of .*torch.float32"),
-        ({"progress": "loud"}, "progress must be one of .*'loud'"),
+        ("data", "cifar10"), ("run", {"network": "fast"}), ("device", "tpu"), ("device", "cuda:99"),
+        ("device", "meta"), ("precision", "float8"), ("precision", torch.float32),
+        ("progress", "loud"),
     ],
-)
-def test_a_wrong_argument_is_named_before_anything_is_done(change, message, images, own_home):
-    arguments = {"run": Run(**SMALL), "data": images, "device": "cpu"} | change
+)  # fmt: skip
+def test_a_wrong_argument_is_named_before_anything_is_done(argument, wrong, images, own_home):
+    arguments = {"run": Run(**SMALL), "data": images, "device": "cpu"} | {argument: wrong}
     for ask in (attention.fit, trained):
-        with pytest.raises((ValueError, TypeError), match=message):
+        with pytest.raises((ValueError, TypeError), match=f"{argument} must be "):
             ask(**arguments)
     assert not list(own_home.iterdir())
 

@@ -70,9 +70,7 @@ def trained(
     if record is not None:
         weights = _read(files.load_weights, place.weights, record["result"]["weights"])
         if weights is None:
-            tqdm.write(
-                f"{run.name}, seed {run.seed}, has lost {place.weights}: it is trained again"
-            )
+            tqdm.write(f"{place.weights} is lost: {run.name}, seed {run.seed}, is trained again")
     if weights is None:
         record = _train(run, data, place, device, precision, progress)
         weights = files.load_weights(place.weights, record["result"]["weights"])

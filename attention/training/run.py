@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 import json
+import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -38,7 +39,7 @@ class Options(dict):
         return hash(repr(sorted(self.items())))
 
     def __eq__(self, other: object) -> bool:  # True is not 1 here: they are written in two ways
-        return super().__eq__(other) and repr(sorted(self.items())) == repr(sorted(other.items()))
+        return isinstance(other, dict) and repr(sorted(self.items())) == repr(sorted(other.items()))
 
     def __ne__(self, other: object) -> bool:
         return not self == other
@@ -53,15 +54,12 @@ def _plain(name, value):
         return tuple(_plain(name, item) for item in value)
     if value is None or isinstance(value, str | bool):
         return value
-    if isinstance(value, numbers.Integral):
-        return int(value)
-    try:
-        return checks.finite(name, value)
-    except ValueError:
-        raise ValueError(
-            "options must be finite numbers, text, None, or lists of those, so that the record can "
-            f"hold them; got {name}={value!r}"
-        ) from None
+    if isinstance(value, numbers.Real) and math.isfinite(value):
+        return int(value) if isinstance(value, numbers.Integral) else float(value)
+    raise ValueError(
+        "options must be finite numbers, text, None, or lists of those, so that the record can "
+        f"hold them; got {name}={value!r}"
+    )
 
 
 # Fields that may be left out, and what they must be where they are not.

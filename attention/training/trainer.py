@@ -127,12 +127,10 @@ class Trainer:
         """What the training of so many images an epoch has cost, as a record tells it."""
         seconds = sum(self.seconds)
         return {
-            "seconds": seconds,
-            "epoch_seconds": self.seconds,
+            "seconds": seconds, "epoch_seconds": self.seconds, "sessions": self.sessions,
             "images_per_second": len(self.seconds) * images / seconds,
             "peak_memory_mib": self.peak_memory / 2**20,
-            "sessions": self.sessions,
-        }
+        }  # fmt: skip
 
     def save(self, path: Path) -> None:
         """Write a checkpoint, from which `go_on` goes on bit for bit."""
