@@ -70,7 +70,7 @@ def costs(
     image forward; step_ms: one training step (forward, backward, update) on a batch that is already
     in memory; time: step_ms over the first run's, the median of the ratios within a round.
     """
-    (size, classes), device = _like(data), torch.device(machine.default_device())
+    (size, classes), device = _like(data), _device()
     precision = machine.precision(device)
     trainers = {run.name: Trainer(run, classes, 10**6, device, precision) for run in _runs(runs)}
     batch = runs[0].resolved().batch_size
@@ -99,7 +99,7 @@ def inference(
     over the rounds of the mean of 20 calls; memory_mib: what the forward pass of one batch in
     training mode keeps for the backward pass, in float32.
     """
-    (size, classes), device = _like(data), torch.device(machine.default_device())
+    (size, classes), device = _like(data), _device()
     networks = {run.name: run.build(classes).to(device).eval() for run in _runs(runs)}
     image = _images(1, size, device)
 
@@ -126,6 +126,14 @@ def _kept(network, size, device, batch):
 
 def _like(data):
     return ((32, 32), 10) if data is None else (tuple(data.size), len(data.classes))
+
+
+def _device():
+    """The device of `fit`, set up as `fit` does it: a CPU's process keeps the memory it frees."""
+    device = torch.device(machine.default_device())
+    if device.type == "cpu":
+        machine.keep_memory()
+    return device
 
 
 def _images(number, size, device):
@@ -174,7 +182,7 @@ def trainer_overhead(data: Dataset, rounds: int = 5, progress: bool = True) -> d
     The loop makes its batches from the images; the bare step has one batch in memory.
     """
     run = Run().resolved()
-    device = torch.device(machine.default_device())
+    device = _device()
     precision = machine.precision(device)
     part = data.train.spread(min(len(data.train), 8 * run.batch_size))
     batches = Batches(part, run.batch_size, run.seed, device, data.mean, data.std, crop=run.crop)
@@ -207,7 +215,7 @@ def explanation(data: Dataset, count: int = 1000, progress: bool = True) -> dict
     """
     if data.test.masks is None:
         raise ValueError(f"data must have masks of its objects, {data.name} has none")
-    device = torch.device(machine.default_device())
+    device = _device()
     network = Run(block="cbam", **comparison()).build(len(data.classes)).eval().to(device)
     test = data.test.spread(at_least_one("count", count))
     images = normalise(test.images, data.mean, data.std).to(device)
@@ -261,14 +269,13 @@ def main(arguments: list[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     if chosen.rounds < 1:
         parser.error(f"--rounds must be a whole number of at least 1, got {chosen.rounds}")
-    device = torch.device(machine.default_device())
+    device = _device()
     here = {**machine.describe(device), "precision": machine.precision(device)}
     print(here)
     if chosen.what == "trainer":
         for name, value in trainer_overhead(load(), chosen.rounds).items():
             print(f"{name:10} {value:10.3f}")
     elif chosen.what == "explain":
-        machine.keep_memory()
         spent = explanation(load("shapes10"))
         for name, value in {**spent, "together": sum(spent.values())}.items():
             print(f"{name:50} {value:6.1f} s")
