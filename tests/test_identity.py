@@ -163,6 +163,7 @@ def test_comments_formatting_and_lines_do_not_matter(original):
         ('{"x", "y", "z"}', '{"x", "y"}'),
         ("np.arange(6.0)", "np.arange(1.0, 7.0)"),
         ("power=2", "power=3"),
+        ("helper(x, power=2)", "helper(power, x=2)"),
         ("return x * SCALE", "return x / SCALE"),
         ("x + offset", "x - offset"),
         ("made(5)", "made(6)"),
@@ -245,6 +246,14 @@ def test_the_digest_is_the_same_in_every_process(original, tmp_path):
         env=os.environ | {"PYTHONHASHSEED": "1"}, capture_output=True, text=True,
     )  # fmt: skip
     assert done.stdout.split() == [original, original], done.stderr
+
+
+def test_the_program_that_runs_is_ones_own_whatever_has_started_it(original, monkeypatch):
+    main = types.ModuleType("__main__")
+    main.__file__ = "/usr/lib/site-packages/ipykernel_launcher.py"
+    exec(CELL, vars(main))
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert identity.version(known(main.Mine)) == original
 
 
 @pytest.mark.parametrize(
