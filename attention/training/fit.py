@@ -160,7 +160,8 @@ def _train(run, data, place, device, precision, progress):
     seconds = time.perf_counter() - start
     trainer.check(loss, "the test loss")
     if place.weights.exists() and (record := _record(run, data, place)):
-        return record  # another process has finished it
+        place.checkpoint.unlink(missing_ok=True)  # another process has finished it
+        return record
     finished = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     record = {
         "run": run.plain(),
