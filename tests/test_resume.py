@@ -65,7 +65,8 @@ def stop_after_an_epoch(run, images, monkeypatch, **options):
 
 
 def train_in_child(home, run, images):
-    os.environ["ATTENTION_HOME"] = str(home)
+    # the server that forks has the environment of its first use, perhaps another test's
+    os.environ.update(ATTENTION_HOME=str(home), ATTENTION_PROFILE="smoke")
     torch.set_num_threads(1)
     fit(run, images)
 
