@@ -42,15 +42,15 @@ from attention.blocks import (
 from attention.cost import flops, parameters
 from attention.data import load
 from attention.explain import capture, grad_cam, rollout
-from attention.networks import NETWORKS, convvit, fast_resnet, insert, report, resnet, vit
-from attention.settings import home, profile
+from attention.networks import convvit, fast_resnet, insert, report, resnet, vit
+from attention.settings import profile
 from attention.training import Run, comparison, evaluate, fit, predict, trained
 
 __all__ = [
-    "BAM", "BLOCKS", "CBAM", "ECA", "ELA", "NETWORKS", "POOLINGS", "SE", "SSE",
+    "BAM", "BLOCKS", "CBAM", "ECA", "ELA", "POOLINGS", "SE", "SSE",
     "CoordinateAttention", "DotProductGate", "EncodingGate", "Gate", "GlobalContext", "Hybrid",
     "LocalAttention", "NonLocal", "Run", "SelfAttention", "SimAM", "SpatialGate",
     "capture", "comparison", "convvit", "evaluate", "fast_resnet", "fit", "flops", "grad_cam",
-    "home", "insert", "load", "parameters", "predict", "profile", "register", "report", "resnet",
+    "insert", "load", "parameters", "predict", "profile", "register", "report", "resnet",
     "rollout", "trained", "vit",
 ]  # fmt: skip
