@@ -47,12 +47,12 @@ def profile() -> str:
 def minutes() -> float | None:
     """How long a notebook may train, in minutes; None: as long as it takes.
 
-    `ATTENTION_MINUTES` in every profile; where it is not set, 2 in the quick profile and no limit
+    `ATTENTION_MINUTES` in every profile; where it is not set, 1 in the quick profile and no limit
     in the others. Records that are there already cost nothing.
     """
     chosen = os.environ.get("ATTENTION_MINUTES")
     if not chosen:
-        return 2 if profile() == "quick" else None
+        return 1 if profile() == "quick" else None
     try:
         limit = float(chosen)
     except ValueError:
