@@ -89,6 +89,8 @@ def test_a_block_in_another_precision_keeps_it_and_is_close(name, dtype):
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_an_exported_block_takes_any_batch(name):
+    if name == "encoding" and torch.__version__ < "2.5":
+        pytest.skip("the export of torch 2.4 has no word for a switched-off autocast")
     block, x = randomise(NEW[name](8)).eval(), torch.randn(4, 8, 4, 3)
     batch = {0: torch.export.Dim("batch", min=1)}
     exported = torch.export.export(block, (x[:3],), dynamic_shapes=(batch,)).module()
