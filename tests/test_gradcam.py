@@ -192,7 +192,7 @@ def test_layers_and_networks_that_cannot_be_explained_are_named():
         grad_cam(Beside().eval(), images, 0, layer="unused")
     with pytest.raises(ValueError, match=r"logits \(N, classes\), got \(3, 3, 23, 19\)"):
         grad_cam(nn.ReLU().eval(), images, layer="")
-    with pytest.raises(TypeError, match="network must be a torch module"):
+    with pytest.raises(TypeError, match="network must be a Module"):
         grad_cam("resnet18", images)
     with pytest.raises(ValueError, match="of the network"):
         grad_cam(network, images, layer=network_with().stages[-1])

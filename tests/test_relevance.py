@@ -186,7 +186,7 @@ def test_images_without_a_relevance_are_named(function, images, message):
 def test_batches_and_networks_that_cannot_be_are_named(function):
     with pytest.raises(ValueError, match="batch_size must be .* at least 1, got 0"):
         function(SE(3, 1).eval(), pictures(), 0)
-    with pytest.raises(TypeError, match="network must be a torch module, got 'se'"):
+    with pytest.raises(TypeError, match="network must be a Module, got str"):
         function("se", pictures())
 
 

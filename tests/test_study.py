@@ -247,7 +247,8 @@ def test_a_full_disk_ends_the_study(images, monkeypatch):
 )
 def test_a_wrong_argument_is_named_before_anything_is_trained(argument, value, images, monkeypatch):
     monkeypatch.setattr(study, "fit", lambda *a, **k: pytest.fail("trained"))
-    with pytest.raises(ValueError, match=f"{argument} must be .* got "):
+    error = TypeError if argument == "data" else ValueError
+    with pytest.raises(error, match=f"{argument} must be .* got "):
         study.work(**{"runs": runs(), "data": images, "progress": False} | {argument: value})
 
 

@@ -127,8 +127,7 @@ def capture(network: nn.Module, scores: bool = False) -> Iterator[dict[str, Capt
     Raises ValueError when the network holds no attention, RuntimeError at the end of the block when
     no map came (a network compiled in place never calls hooks that are added later).
     """
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"network must be a torch module, got {network!r}")
+    instance(nn.Module, "network", network)
     kinds = (Map, Score) if scores else Map
     paths = {module: path for path, module in network.named_modules() if isinstance(module, kinds)}
     if not any(isinstance(module, Map) for module in paths):

@@ -5,11 +5,12 @@ from typing import Any
 import torch
 from torch import nn
 
+from attention.checks import instance
+
 
 def expect_eval(network: nn.Module) -> None:
     """Raise an error unless `network` is a network, and no part of it is in training mode."""
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"network must be a torch module, got {network!r}")
+    instance(nn.Module, "network", network)
     if any(module.training for module in network.modules()):
         raise ValueError(
             "network must be in eval mode (call network.eval()): in training mode its answer "

@@ -8,7 +8,7 @@ import scipy.stats
 import torch
 from torch import nn
 
-from attention.checks import at_least, fraction
+from attention.checks import at_least, fraction, instance
 from attention.explain.checks import expect_relevance
 
 
@@ -66,8 +66,7 @@ def randomised(network: nn.Module, seed: int = 0) -> Iterator[tuple[str, nn.Modu
     shuffled instead; what is not trained (the whitening filters) stays. The network itself is left
     alone: what is yielded is one copy, changed in place.
     """
-    if not isinstance(network, nn.Module):
-        raise TypeError(f"network must be a torch module, got {network!r}")
+    instance(nn.Module, "network", network)
     at_least(0, "seed", seed)
     network = copy.deepcopy(network)
     layers = [

@@ -1,6 +1,6 @@
 """The look of figures, and the place where they are kept."""
 
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Sequence, Sized
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -86,12 +86,6 @@ def same_number(**given: Sized) -> None:
     if len({len(instance(Sized, name, part)) for name, part in given.items()}) > 1:
         lengths = ", ".join(f"{len(part)} {name}" for name, part in given.items())
         raise ValueError(f"expected as many of each, got {lengths}")
-
-
-def check_rows(images: Sized, titles: Sized, maps: Mapping[str, Sized]) -> None:
-    """Raise a ValueError unless there are images, a title for each, and maps, one for each."""
-    named = {f"maps of {label}": values for label, values in not_empty("maps", maps).items()}
-    same_number(images=not_empty("images", images), titles=titles, **named)
 
 
 def as_picture(image: torch.Tensor) -> np.ndarray:

@@ -44,14 +44,12 @@ def work(
     or that needs more memory than the GPU has, is named and left, and the others go on. An OSError
     (a full disk) ends the study.
 
-    Raises ValueError for arguments of another kind, before anything is trained.
+    Raises ValueError or TypeError for arguments of another kind, before anything is trained.
     """
     if not (isinstance(runs, list | tuple) and all(isinstance(run, Run) for run in runs)):
         raise ValueError(f"runs must be a list of Run, got {runs!r}")
     budget = Budget(minutes)
-    data = load() if data is None else data
-    if not isinstance(data, Dataset):
-        raise ValueError(f"data must be a Dataset, as attention.load gives it, got {data!r}")
+    data = load() if data is None else checks.instance(Dataset, "data", data)
     device = checks.device("device", device)
     times = Times(device)
     records = {run: finished(run, data) for run in runs}
