@@ -121,9 +121,9 @@ def applying(function):
 class Scale(nn.Module):
     """A class from a notebook cell."""
 
-    def __init__(self, channels, start=0.0):
+    def __init__(self, channels, factor=0.0):
         super().__init__()
-        self.weight = nn.Parameter(torch.full((channels, 1, 1), start))
+        self.weight = nn.Parameter(torch.full((channels, 1, 1), factor))
 
     def forward(self, x):
         return x * self.weight

@@ -23,7 +23,7 @@ from attention.networks import insert, resnet
 def test_a_class_of_ones_own_goes_to_the_residual_blocks_with_its_options():
     network, images = randomise_norms(resnet(8, 4)), torch.randn(2, 3, 8, 8)
     expected = shortcuts_only(network, images)
-    insert(network, Scale, start=0.0)
+    insert(network, Scale, factor=0.0)
     torch.testing.assert_close(network(images), expected)
     assert [(p.block, p.channels, p.parameters) for p in network.placements] == [
         ("Scale", 4, 4),

@@ -262,9 +262,9 @@ def test_a_second_pooling_replaces_the_first_and_blocks_stay(name):
 class Brightest(nn.Module):
     """A pooling from a notebook cell: the sum of position and channel maxima, with one weight."""
 
-    def __init__(self, channels, start=2.0):
+    def __init__(self, channels, factor=2.0):
         super().__init__()
-        self.weight = nn.Parameter(torch.full((channels, 1, 1), start))
+        self.weight = nn.Parameter(torch.full((channels, 1, 1), factor))
 
     def forward(self, x):
         return self.weight * x.amax((2, 3), keepdim=True)
@@ -276,9 +276,9 @@ def test_a_pooling_of_ones_own_goes_there_by_argument_or_by_its_row(registered):
     expected = 3 * network(images)  # its own is a maximum, and the classifier is linear
     if registered:
         register("brightest", Brightest, at="pool")
-        insert(network, "brightest", start=3.0)
+        insert(network, "brightest", factor=3.0)
     else:
-        insert(network, Brightest, at="pool", start=3.0)
+        insert(network, Brightest, at="pool", factor=3.0)
     assert [placement.path for placement in network.placements] == ["pool"]
     torch.testing.assert_close(network(images), expected)
 

@@ -5,18 +5,20 @@ fast         a network that learns in a few epochs, with a whitening layer (Jord
 transformer  ViT (Dosovitskiy et al. 2021), and its hybrid with a convolutional stem
 table        NETWORKS: each of them by name
 anatomy      where a network has its stages, branches and pooling; also torchvision's networks
+places       what stands in a place where a block was put; the start as the identity
 insert       insert() puts a block there, report() says where and what it costs
 """
 
 from attention.networks.anatomy import Branch, branches, last_stage, pool_slot, stages
 from attention.networks.fast import Whitening, fast_resnet, whiten
 from attention.networks.insert import Placement, insert, report
+from attention.networks.places import FromIdentity
 from attention.networks.resnet import Network, Residual, resnet
 from attention.networks.table import NETWORKS, Architecture
 from attention.networks.transformer import VisionTransformer, convvit, vit
 
 __all__ = [
-    "NETWORKS", "Architecture", "Branch", "Network", "Placement", "Residual", "VisionTransformer",
-    "Whitening", "branches", "convvit", "fast_resnet", "insert", "last_stage", "pool_slot",
-    "report", "resnet", "stages", "vit", "whiten",
+    "Architecture", "Branch", "FromIdentity", "NETWORKS", "Network", "Placement", "Residual",
+    "VisionTransformer", "Whitening", "branches", "convvit", "fast_resnet", "insert",
+    "last_stage", "pool_slot", "report", "resnet", "stages", "vit", "whiten",
 ]  # fmt: skip

@@ -12,16 +12,27 @@ from attention.checks import between, one_of
 from attention.cost import parameters
 from attention.networks.anatomy import Branch, branches, pool_slot
 from attention.networks.anatomy import stages as stages_of
+from attention.networks.places import Chain, FromIdentity
+
+STARTS = (None, "identity")
 
 
 @dataclasses.dataclass(frozen=True)
 class Placement:
-    """One inserted block: its name, its path in the network, its channels, its parameters."""
+    """One inserted block: its name, its path in the network, its channels, its parameters.
+
+    at, stages, after, start, options: what `insert` was called with.
+    """
 
     block: str
     path: str
     channels: int
     parameters: int
+    at: str | None = None
+    stages: tuple[int, ...] | None = None
+    after: tuple[str, ...] | None = None
+    start: str | None = None
+    options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def insert(
@@ -29,6 +40,7 @@ def insert(
     block: str | Callable[..., nn.Module],
     at: str | None = None,
     stages: int | Iterable[int] | None = None,
+    start: str | None = None,
     **options: Any,
 ) -> nn.Module:
     """Put an attention block, or attention pooling, into a residual network; return the network.
@@ -42,28 +54,40 @@ def insert(
         each stage; "pool": in place of the global pooling before the classifier; None: where the
         block's paper puts it.
     stages: which stages, counted from 1; None: all, or the paper's (BAM: all but the last).
+    start: "identity": at first the network answers exactly as it did without the block, and learns
+        from there (see `FromIdentity`); None: as the block starts by itself.
 
     Raises ValueError for an unknown block, place or stage, and for a network that it does not
     know; then, and when the block itself cannot be made, the network is as it was.
     """
     row = known(block)
+    call = dict(at=at, stages=_plain(stages), after=None, start=start, options=options)
     at = one_of("at", row.at if at is None else at, ("residual", "stage", "pool"))
     if (at == "pool") != (row.at == "pool") and not (row.family == "own" and at == "pool"):
         raise ValueError(
             "a pooling makes one vector of a map, a block keeps the map's shape: a pooling goes to "
             f"at='pool' and a block elsewhere; got at={at!r} for block {block!r}"
         )
+    if one_of("start", start, STARTS) and at == "pool":
+        raise ValueError(
+            f"start must be None at 'pool': block {block!r} takes the place of the pooling that "
+            f"stands there, and has no identity to start from; got {start!r}"
+        )
     places = _places(network, at, stages, row.skip_last)
     # all blocks are made before the first is placed: an error leaves the network whole
-    modules = [_made(row, place, options).train(network.training) for place in places]
+    modules = [_made(row, place, start, options).train(network.training) for place in places]
     paths = {module: path for path, module in network.named_modules()}
     seen, placements = set(paths), []
     for place, module in zip(places, modules, strict=True):
         path = f"{paths[place.owner]}.{_put(place, module, at)}".lstrip(".")
         # a callable may give the same module twice: its parameters are added once
         count = 0 if module in seen else parameters(module)
-        placements.append(Placement(row.name, path, place.channels, count))
+        placements.append(Placement(row.name, path, place.channels, count, **call))
         seen.add(module)
+    network.insertions = [
+        *getattr(network, "insertions", []),
+        {"block": row.name if isinstance(block, str) else block} | call,
+    ]
     earlier = getattr(network, "placements", [])
     if at == "pool":  # the pooling that stood there is gone
         earlier = [placement for placement in earlier if placement.path != placements[0].path]
@@ -79,26 +103,12 @@ def report(network: nn.Module) -> str:
     width = max(10, *(len(p.block) for p in placements))
     lines = [
         f"{p.block:{width}} {p.path:28} {p.channels:5} channels {p.parameters:+9,}"
+        f"{', from the identity' if p.start else ''}"
         for p in placements
     ]
     added, total = sum(p.parameters for p in placements), parameters(network)
     share = 100 * added / (total - added)
     return "\n".join([*lines, f"{added:+,} parameters ({share:.2f} %), {total:,} in all"])
-
-
-class Chain(nn.Sequential):
-    """What stood in a place, as `before`, and the blocks that were put behind it.
-
-    What was saved when it stood there alone has its names without "before.": they load too.
-    """
-
-    def _load_from_state_dict(self, state_dict, prefix, *arguments) -> None:
-        names = self.before.state_dict()
-        if not all(f"{prefix}before.{name}" in state_dict for name in names):
-            for name in names:
-                if f"{prefix}{name}" in state_dict:
-                    state_dict[f"{prefix}before.{name}"] = state_dict.pop(f"{prefix}{name}")
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
 
 
 def _places(
@@ -128,13 +138,22 @@ def _places(
     return [branch for number in chosen for branch in branches(all_stages[number - 1])]
 
 
-def _made(row: Block, place: Branch, options: dict) -> nn.Module:
+def _made(row: Block, place: Branch, start: str | None, options: dict) -> nn.Module:
     """The block for a place, with the device and the dtype of what is there."""
     module = row.cls(place.channels, **options)
     if not isinstance(module, nn.Module):
         raise ValueError(f"block must make a torch module, {row.name} made {module!r}")
+    if start == "identity":
+        module = FromIdentity(module, place.channels)
     like = next(place.owner.parameters())
     return module.to(like.device, like.dtype)
+
+
+def _plain(stages: Any) -> Any:
+    """Stages as they are kept: a tuple, or None."""
+    if stages is None or isinstance(stages, str) or not isinstance(stages, Iterable):
+        return stages if stages is None else (stages,)
+    return tuple(stages)
 
 
 def _put(place: Branch, module: nn.Module, at: str) -> str:
