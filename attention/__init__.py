@@ -45,13 +45,13 @@ from attention.data import load
 from attention.explain import capture, grad_cam, rollout
 from attention.networks import convvit, fast_resnet, insert, report, resnet, vit
 from attention.settings import profile
-from attention.training import Run, comparison, evaluate, fit, predict, trained
+from attention.training import Run, comparison, evaluate, fit, predict, pretrained, trained
 
 __all__ = [
     "BAM", "BLOCKS", "CBAM", "ECA", "ELA", "POOLINGS", "SE", "SSE",
     "CoordinateAttention", "DotProductGate", "EncodingGate", "Gate", "GlobalContext", "Hybrid",
     "LocalAttention", "NonLocal", "Run", "SelfAttention", "SimAM", "SpatialGate",
     "capture", "comparison", "convvit", "evaluate", "fast_resnet", "fit", "flops", "grad_cam",
-    "insert", "load", "parameters", "predict", "profile", "register", "report", "resnet",
-    "rollout", "trained", "vit",
+    "insert", "load", "parameters", "predict", "pretrained", "profile", "register", "report",
+    "resnet", "rollout", "trained", "vit",
 ]  # fmt: skip

@@ -31,7 +31,8 @@ RECORD = {
     "family": str,
     "block": (None, {"name": str, "family": str, "at": str, "version": str}),
     "dataset": {"name": str, "checksum": str, "classes": int, "train_images": int,
-                "test_images": int, "size": [int]},
+                "test_images": int, "size": [int], "class_names": [str], "mean": [NUMBER],
+                "std": [NUMBER]},
     "result": {"test_accuracy": NUMBER, "test_loss": NUMBER, "parameters": int, "flops": int,
                "weights": str,
                "history": [{"epoch": int, "train_loss": NUMBER, "train_accuracy": NUMBER}]},
@@ -126,16 +127,33 @@ def _fit(value, schema, where):
 
 
 def save_weights(path: str | Path, weights: dict[str, torch.Tensor]) -> str:
-    """Write {name: tensor} as safetensors; give the SHA-256 of the file, in hexadecimal."""
+    """Write {name: tensor} as safetensors; give the SHA-256 of the file, in hexadecimal.
+
+    What float16 holds without a loss (see `rounded`) is written as float16: half the size.
+    """
     # safetensors takes no two names for one memory, and only plain memory order
     plain = {
-        name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        name: _half(tensor).to("cpu", copy=True, memory_format=torch.contiguous_format)
         for name, tensor in weights.items()
     }
     content = safetensors.torch.save(plain)
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
+
+
+def rounded(tensor: torch.Tensor) -> torch.Tensor:
+    """The numbers of a tensor as float16 has them, in its own dtype; as they were where one of them
+    is too large for float16.
+    """
+    half = tensor.detach().half().to(tensor.dtype)
+    return half if half.isfinite().all() else tensor.detach()
+
+
+def _half(tensor):
+    tensor = tensor.detach()
+    lossless = tensor.is_floating_point() and torch.equal(rounded(tensor), tensor)
+    return tensor.half() if lossless else tensor
 
 
 def load_weights(path: str | Path, sha256: str) -> dict[str, torch.Tensor]:

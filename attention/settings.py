@@ -4,6 +4,7 @@ ATTENTION_HOME      the folder that holds data/ and figures/; else the checkout,
 ATTENTION_PROFILE   smoke (seconds), quick (a CPU, minutes) or full (a GPU)
 ATTENTION_DATA      the dataset, see `attention.load`
 ATTENTION_MINUTES   how long a notebook may train, in every profile; what is missing stays missing
+ATTENTION_RETRAIN   1: train again what comes trained with the repository
 
 A variable that is empty counts as not set. Each is read where it is used, never at import.
 """
@@ -34,8 +35,19 @@ def home() -> Path:
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"ATTENTION_HOME must be a folder, and {folder} is a file")
         return folder
-    checkout = Path(__file__).resolve().parent.parent
-    return checkout if (checkout / "pyproject.toml").exists() else Path.cwd()
+    return checkout() or Path.cwd()
+
+
+def checkout() -> Path | None:
+    """The repository that this package lies in, with what comes trained in data/runs/; or None."""
+    folder = Path(__file__).resolve().parent.parent
+    return folder if (folder / "pyproject.toml").exists() else None
+
+
+def retrain() -> bool:
+    """Whether `ATTENTION_RETRAIN` is 1: nothing that comes trained is used then."""
+    chosen = os.environ.get("ATTENTION_RETRAIN") or "0"
+    return one_of("ATTENTION_RETRAIN", chosen, ("0", "1")) == "1"
 
 
 def profile() -> str:

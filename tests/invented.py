@@ -15,7 +15,8 @@ def record(
         "family": family,
         "block": row,
         "dataset": {"name": dataset, "checksum": "0", "classes": 10, "train_images": 100,
-                    "test_images": 50, "size": [32, 32]},
+                    "test_images": 50, "size": [32, 32], "class_names": [*"abcdefghij"],
+                    "mean": [0.5] * 3, "std": [0.2] * 3},
         "result": {"test_accuracy": accuracy, "test_loss": 1.0, "parameters": parameters,
                    "flops": 2_500_000, "weights": "0",
                    "history": [

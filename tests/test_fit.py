@@ -157,7 +157,8 @@ def test_whitening_looks_at_the_training_images_of_the_run_alone(images):
     expected = Whitening()
     seen = images.train.spread(30).images
     expected.fit(normalise(seen, images.mean, images.std))
-    torch.testing.assert_close(network.stem[0].weight, expected.weight, rtol=1e-4, atol=1e-4)
+    # kept as float16, whose rounding is 2⁻¹¹
+    torch.testing.assert_close(network.stem[0].weight, expected.weight, rtol=5e-4, atol=1e-4)
     for other in (images.train.images, dark.images):
         expected.fit(normalise(other, images.mean, images.std))
         difference = (network.stem[0].weight.abs() - expected.weight.abs()).abs().max()
@@ -212,7 +213,8 @@ def test_a_run_learns_and_its_record_tells_what_was_done(images, own_home):
     }  # fmt: skip
     assert record["dataset"] == {
         "name": "shapes10", "checksum": images.checksum, "classes": 10, "train_images": 60,
-        "test_images": 40, "size": [16, 16],
+        "test_images": 40, "size": [16, 16], "class_names": list(images.classes),
+        "mean": images.mean.tolist(), "std": images.std.tolist(),
     }  # fmt: skip
     told = record["run"]
     assert (told["block"], told["options"], told["stages"]) == ("se", {"reduction": 2}, None)

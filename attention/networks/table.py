@@ -31,7 +31,7 @@ NETWORKS = {
         Architecture("fast", fast_resnet, "fast"),
         *(
             Architecture(f"resnet{depth}", functools.partial(resnet, depth), "resnet")
-            for depth in (20, 32, 44, 56, 110)
+            for depth in (20, 26, 32, 44, 56, 110)
         ),
         Architecture("vit", vit, "transformer"),
         Architecture("convvit", convvit, "transformer"),

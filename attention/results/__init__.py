@@ -9,9 +9,10 @@ overview    the study in one table, and in words
 trials      a search, its winner, and the verdict
 findings    what a survey of maps has found
 readme      the README's tables, written from the records
+plan        what the comparison will ask, and by which test, written before its runs
 """
 
-from attention.results import findings, guide, overview, power, ranking, statistics, trials
+from attention.results import findings, guide, overview, plan, power, ranking, statistics, trials
 from attention.results.tables import (
     COSTS,
     beside,
@@ -24,6 +25,6 @@ from attention.results.tables import (
 )
 
 __all__ = [
-    "COSTS", "beside", "findings", "frame", "guide", "histories", "labels", "overview",
+    "COSTS", "beside", "findings", "frame", "guide", "histories", "labels", "overview", "plan",
     "plain_networks", "power", "ranking", "read", "read_costs", "statistics", "trials",
 ]  # fmt: skip

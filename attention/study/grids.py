@@ -1,5 +1,6 @@
 """What a study trains: lists of runs, all networks with one seed before any with the next.
 
+primary      the comparison of `results.plan`, seed by seed; on the test images
 everything   every mechanism, beside the plain network and wider ones; on the test images
 shapes       every mechanism on Shapes-10, whose objects are known, for the measures of maps
 ablations    what inside a block matters; on images held out of the training images
@@ -17,6 +18,7 @@ from collections.abc import Callable
 from attention.blocks import BLOCKS, POOLINGS, SPACE
 from attention.checks import at_least_one, one_of
 from attention.data import Dataset, held_out, load
+from attention.results import plan
 from attention.settings import profile
 from attention.study.work import finished
 from attention.training import Run, comparison
@@ -49,6 +51,34 @@ def wider(seed: int = 0) -> list[Run]:
     plain = mechanism(None, seed)
     width = plain.width or 64
     return [dataclasses.replace(plain, width=width + step * width // 16) for step in (1, 2)]
+
+
+# Hidden layers of the comparison on `plan.NETWORK`, whose first stage has 16 channels.
+NARROW = {name: {"reduction": plan.REDUCTION} for name in ("se", "cbam", "bam")}
+
+
+def compared(name: str | None, seed: int = 0, **changes) -> Run:
+    """The run of a block, or of the network without one (None), in the comparison of `plan`."""
+    return Run(
+        **{"network": plan.NETWORK, "block": name, "options": NARROW.get(name, {}), "seed": seed}
+        | changes
+    )
+
+
+def primary(count: int | None = None, data: Dataset | None = None) -> list[Run]:
+    """The networks of `plan`: plain, the blocks, the controls; seeds 0 … count − 1.
+
+    count: None takes the plan's number, in the smoke profile two.
+    """
+    if count is None:
+        count = SEEDS["smoke"] if profile() == "smoke" else plan.SEEDS
+    runs = []
+    for seed in range(seeds(count)):
+        runs += [compared(name, seed) for name in (None, *plan.PAPERS)]
+        if plan.HYBRID is not None:
+            runs.append(compared("hybrid", seed, options=plan.HYBRID))
+        runs += [compared(None, seed, **control) for control in plan.CONTROLS]
+    return runs
 
 
 # Where there are few seeds, the hybrid and those it has to beat get some more.
@@ -246,6 +276,7 @@ class Grid:
 
 
 GRIDS = {
+    "primary": Grid(primary, lambda data: data),
     "comparison": Grid(everything, lambda data: data),
     "search": Grid(search, held_out),
     "ablations": Grid(ablations, held_out),

@@ -6,17 +6,19 @@ identity    what a block is: its version, or a digest of a block of one's own
 recipes     what a run takes from its network; comparison(): the setting that blocks are compared in
 fit         fit(): a run's record, trained if there is none; recorded(): not trained; trained(): its
             network; Files
+pretrained  pretrained(): a network that comes trained with the repository
 trainer     the loop: epochs, steps, the schedule, the checkpoint; evaluate(), predict()
 machine     what the machine is and what it is fast in
 """
 
 from attention.training.fit import Files, fit, recorded, trained
 from attention.training.keys import key
+from attention.training.pretrained import pretrained
 from attention.training.recipes import RECIPES, comparison
 from attention.training.run import Options, Run
 from attention.training.trainer import Trainer, evaluate, predict
 
 __all__ = [
     "RECIPES", "Files", "Options", "Run", "Trainer", "comparison", "evaluate", "fit", "key",
-    "predict", "recorded", "trained",
+    "predict", "pretrained", "recorded", "trained",
 ]  # fmt: skip

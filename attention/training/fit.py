@@ -1,11 +1,12 @@
 """`fit` trains a run and writes its record; `trained` gives its network.
 
 A record is a JSON file in data/runs/<dataset>/, and the final weights lie beside it. A run that has
-a record is not trained again. A run that was stopped goes on from its last finished epoch, and on a
-CPU ends with the same weights, bit for bit.
+a record is not trained again, nor one that comes trained with the repository. A run that was
+stopped goes on from its last finished epoch, and on a CPU ends with the same weights, bit for bit.
 """
 
 import datetime
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from attention import checks, files
 from attention.cost import flops, parameters
 from attention.data import Batches, Dataset, load, normalise
 from attention.networks import whiten
-from attention.settings import home
+from attention.settings import checkout, home, retrain
 from attention.training import machine
 from attention.training.keys import block_of, key
 from attention.training.run import Run
@@ -93,14 +94,29 @@ def recorded(run: Run, data: Dataset) -> dict[str, Any] | None:
 
 
 class Files:
-    """Where the files of a run on a dataset lie."""
+    """Where the files of a run on a dataset lie.
+
+    `ATTENTION_RETRAIN=1` keeps them apart, in data/retrained/, so that what comes trained with the
+    repository is neither used nor written over.
+    """
 
     def __init__(self, run: Run, data: Dataset) -> None:
         name, folder = key(run, data), home() / "data"
-        self.record: Path = folder / "runs" / data.name / f"{name}.json"
-        self.weights: Path = folder / "runs" / data.name / f"{name}.safetensors"
+        runs = "retrained" if retrain() else "runs"
+        self.record: Path = folder / runs / data.name / f"{name}.json"
+        self.weights: Path = folder / runs / data.name / f"{name}.safetensors"
         self.checkpoint: Path = folder / "checkpoints" / data.name / f"{name}.pt"
         self.lock: Path = folder / "locks" / data.name / f"{name}.lock"
+
+    def bring(self) -> None:
+        """Copy what comes trained with the repository to a home elsewhere, unless it is there."""
+        if retrain() or self.record.exists() or checkout() is None:
+            return
+        kept = checkout() / "data" / "runs" / self.record.parent.name
+        for path in (self.weights, self.record):  # where the record is, the weights are
+            if (kept / self.record.name).exists() and (kept / path.name).exists():
+                with files.replacing(path) as temporary:
+                    shutil.copyfile(kept / path.name, temporary)
 
 
 def _checked(run, data, device, precision, progress):
@@ -115,6 +131,7 @@ def _checked(run, data, device, precision, progress):
 
 def _record(run, data, place):
     """The record of this run on this dataset, and of no other; None if there is none."""
+    place.bring()
     if not place.record.exists():
         return None
     record = files.read_record(place.record)
@@ -155,6 +172,7 @@ def _train(run, data, place, device, precision, progress):
     else:
         trainer.go_on(state)
     trainer.train(batches, place.checkpoint, progress)
+    trainer.finish()
     start = time.perf_counter()
     loss, accuracy = evaluate(trainer.network, test, data, device, precision)
     seconds = time.perf_counter() - start
@@ -171,6 +189,7 @@ def _train(run, data, place, device, precision, progress):
         "dataset": {
             "name": data.name, "checksum": data.checksum, "classes": len(data.classes),
             "train_images": len(train), "test_images": len(test), "size": list(data.size),
+            "class_names": list(data.classes), "mean": data.mean.tolist(), "std": data.std.tolist(),
         },
         "result": {
             "test_accuracy": accuracy, "test_loss": loss, "history": trainer.history,

@@ -12,7 +12,7 @@ from attention.training.recipes import RECIPES
 from attention.training.run import Run, signature, word
 
 # Raised by one when the same run would be trained another way: its records are not found any more.
-TRAINER_VERSION = 1
+TRAINER_VERSION = 2
 
 
 def key(run: Run, data: Dataset) -> str:

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from attention import checks
 from attention.cost import evaluating
 from attention.data import Batches, Dataset, Split, in_order
-from attention.files import save_checkpoint
+from attention.files import rounded, save_checkpoint
 from attention.training import machine
 from attention.training.run import Run
 
@@ -122,6 +122,13 @@ class Trainer:
         else:
             now = psutil.Process().memory_info().rss
         self.peak_memory = max(self.peak_memory, now)
+
+    @torch.no_grad()
+    def finish(self) -> None:
+        """Round the weights to float16, in which they are kept: what is tested is what is kept."""
+        for tensor in self.network.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(rounded(tensor))
 
     def cost(self, images: int) -> dict[str, Any]:
         """What the training of so many images an epoch has cost, as a record tells it."""

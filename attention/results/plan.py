@@ -1,0 +1,58 @@
+"""What the comparison will ask, and how it will answer: written before its first run.
+
+Notebook 10 and RESULTS.md show `TEXT`; the tests read the same constants.
+"""
+
+NETWORK = "resnet20"
+PAPERS = ("se", "eca", "cbam", "bam")
+# The hybrid's options: what the search on held-out images chooses. None: it has not chosen yet.
+HYBRID = None
+# At 16 channels the papers' reduction of 16 leaves one hidden unit, of which half are never alive.
+REDUCTION = 4
+# Plain networks that buy with channels (17 for 16) or with depth what a block costs.
+CONTROLS = ({"width": 17}, {"network": "resnet26"})
+SEEDS = 5
+CONFIDENCE = 0.95
+MARGIN = 0.5  # points of accuracy
+
+TEXT = f"""\
+**The plan, committed before the first of these networks was tested.**
+
+*Question.* Does SE, ECA, CBAM, BAM or the hybrid change the test accuracy of the CIFAR
+ResNet-20 (He et al. 2016), all trained by one recipe?
+
+*Networks.* ResNet-20 without a block; with SE, ECA and CBAM on every residual branch; with BAM
+after the first two stages; with the hybrid that a search on held-out training images has chosen
+and that was frozen before its first test. Hidden layers are a quarter of the channels
+(`reduction={REDUCTION}`) in all of them: the papers' sixteenth would leave one hidden unit at
+16 channels. Beside them two plain networks that cost about what a block costs: 17 channels for
+16 (more parameters than any block adds), and 26 layers for 20 (more time than all but the
+dearest).
+
+*Runs.* Seeds 0 to {SEEDS - 1} for each, one seed of all networks after the other, within a seed
+on one kind of machine and in one precision. The accuracy is that of the final epoch on all test
+images. If time runs out, all of these networks have the same number of seeds. A run that was
+repeated is named.
+
+*Test.* Each of the five minus the network without a block, paired by seed, with one spread
+pooled over these six networks (a model of two factors, network and seed); two-sided,
+{CONFIDENCE:.0%}, Holm's correction for the five. This one test feeds figure, table and
+sentence.
+
+*Equivalence.* The same differences by two one-sided tests with a margin of ±{MARGIN} points,
+Holm's correction for the five. What is neither different nor equivalent is called undecided.
+
+*Against plain networks of the same cost.* Each of the five minus each of the two controls, by
+the same model, corrected for these ten.
+
+*What to take.* The cheapest network that is shown to be less than {MARGIN} points worse than
+the most accurate within a budget (non-inferiority, one-sided, {CONFIDENCE:.0%}).
+
+*Everything else* (other mechanisms, poolings, transformers, ablations) is exploratory: three
+seeds or fewer, no verdict.
+
+*Chosen beforehand, on training images held out* (5,000 of 50,000, seeds from 100 on): the
+recipe, for the network without a block; the hybrid. The same recipe for all; whether a learning
+rate of half or twice the recipe's, or a start as the identity, would have served a block better
+is measured on the held-out images and reported.
+"""
