@@ -5,6 +5,7 @@ accepted silently, nothing hangs. What stands here in tables was tried by hand o
 hang, to help nobody, or to give a result without a meaning.
 """
 
+import itertools
 import math
 import signal
 
@@ -15,7 +16,18 @@ import torch
 from torch import nn
 
 import attention
-from attention import blocks, cost, data, explain, figures, networks, results, study, training
+from attention import (
+    blocks,
+    cost,
+    data,
+    explain,
+    figures,
+    networks,
+    results,
+    settings,
+    study,
+    training,
+)
 
 NAN, INF = math.nan, math.inf
 COUNT = (0, -1, 1.5, True, "3", NAN, [2])
@@ -30,6 +42,7 @@ IMAGES = (None, "x", np.zeros((2, 3, 32, 32)), torch.zeros(3, 32, 32), torch.zer
           torch.full((2, 3, 32, 32), NAN))  # fmt: skip
 HEAT = (None, torch.zeros(2, 1, 8, 8), torch.zeros(8, 8), torch.full((2, 8, 8), NAN))
 DATA = ("shapes10", 3, [1])
+FRESH = itertools.count()  # names of folders that are not there yet
 
 
 @pytest.fixture(autouse=True)
@@ -153,6 +166,14 @@ def cases(images):
         "held_out": (
             data.held_out, lambda: {"data": images},
             {"data": (*DATA, None), "share": SHARE, "seed": SEED},
+        ),
+        "write_folder": (
+            data.write_folder,
+            lambda: {"data": images, "path": settings.home() / f"new-{next(FRESH)}", "images": 1},
+            {"data": DATA, "path": (None, 3, ""),
+             "classes": ("star", ("nope",), (), ("star", "star"), 3),
+             "images": (*COUNT, 10**6, {"star": 1}), "size": (*COUNT, 10**6), "split": CHOICE,
+             "ending": (*CHOICE, "png", ".gif")},
         ),
         "random_labels": (
             data.random_labels, lambda: {"data": images}, {"data": (*DATA, None), "seed": SEED}

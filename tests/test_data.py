@@ -79,7 +79,11 @@ def test_mean_and_std_need_pixels():
     ({"train": None}, "train must be a Split"), ({"test": "emptied"}, "test must be a Split"),
     ({"classes": ["a"] * 60}, "classes must be a tuple"), ({"classes": (1,) * 60}, "classes"),
     ({"classes": ("a",) * 59}, "labels of train must be 0 … 58"),
-    ({"test": "smaller"}, "images of one size"),
+    ({"test": "smaller"}, "train and test must have images of one size"),
+    ({"validation": "smaller"}, "train and validation must have images of one size"),
+    ({"validation": "emptied"}, "validation must be a Split"), ({"validation": 3}, "validation"),
+    ({"notes": ["a"]}, "notes must be a tuple"), ({"notes": "a"}, "notes"),
+    ({"notes": (1,)}, "notes"),
 ])  # fmt: skip
 def test_wrong_datasets(wrong, said):
     split = numbered_split()
@@ -87,12 +91,24 @@ def test_wrong_datasets(wrong, said):
         "emptied": split.take(torch.tensor([], dtype=torch.int64)),
         "smaller": numbered_split(size=8),
     }
-    if wrong.get("test") in tests:
-        wrong = {"test": tests[wrong["test"]]}
+    wrong = {part: tests.get(value, value) if isinstance(value, str) else value
+             for part, value in wrong.items()}  # fmt: skip
     good = {"name": "some", "train": split, "test": split, "classes": ("a",) * 60}
     Dataset(**good)
     with pytest.raises(DataError, match=said):
         Dataset(**{**good, **wrong})
+
+
+def test_validation_images_are_optional_and_leave_the_checksum():
+    split = numbered_split()
+    names = tuple(f"class {k}" for k in range(60))
+    plain = Dataset("some", split, split.spread(5), names)
+    more = Dataset("some", split, split.spread(5), names, split.spread(7), ("a note",))
+    assert plain.validation is None and plain.notes == () and more.checksum == plain.checksum
+    assert list(plain.splits) == ["train", "test"]
+    assert list(more.splits) == ["train", "validation", "test"]
+    assert repr(plain) == "some: 60 training and 5 test images of 12×12, 60 classes"
+    assert repr(more) == "some: 60 training, 7 validation and 5 test images of 12×12, 60 classes"
 
 
 @pytest.mark.parametrize("name", ["", " ", 5, True, b"cifar10", "cifar11", "no/such/folder", "\0",

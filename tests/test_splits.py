@@ -52,6 +52,15 @@ def test_the_seed_decides_which():
     assert numbers(first.test).tolist() != numbers(other.test).tolist()
 
 
+def test_held_out_takes_the_validation_images_that_a_dataset_came_with():
+    plain = numbered()
+    whole = data.Dataset("some", plain.train, plain.test, plain.classes, plain.train.spread(9))
+    found = held_out(whole)
+    assert found.name == "some-validation" and found.validation is None
+    assert found.train is whole.train and found.test is whole.validation
+    assert held_out(whole, 0.1).checksum == held_out(plain).checksum  # asked for a share: of train
+
+
 def test_held_out_refuses_what_it_cannot_do():
     for share in (0, 1, -0.5, 1.5, True, "0.1", None, float("nan"), float("inf")):
         with pytest.raises(ValueError, match=f"share must be .*, got {share!r}"):

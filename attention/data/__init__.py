@@ -7,6 +7,7 @@ folder     a tree of images, or a tar of one
 shapes10   Shapes-10, drawn here: ten shapes, and the mask of each
 batches    training batches made on the device; images in order for evaluation
 splits     images held out to choose by, and labels without meaning
+write      a dataset as a folder of pictures
 """
 
 from attention.data.batches import Batches, in_order, normalise
@@ -14,8 +15,9 @@ from attention.data.dataset import DataError, Dataset, Split, mean_and_std
 from attention.data.load import load
 from attention.data.shapes10 import shapes10
 from attention.data.splits import held_out, random_labels
+from attention.data.write import write_folder
 
 __all__ = [
     "Batches", "DataError", "Dataset", "Split", "held_out", "in_order", "load", "mean_and_std",
-    "normalise", "random_labels", "shapes10",
+    "normalise", "random_labels", "shapes10", "write_folder",
 ]  # fmt: skip

@@ -57,15 +57,19 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Two splits with images of one size. labels index `classes`.
+    """Two or three splits with images of one size. labels index `classes`.
 
     name: of letters, digits, spaces and .()+-_ alone, since folders and table rows are called so.
+    validation: images to choose by that the dataset came with, see `held_out`; None: it has none.
+    notes: what its reader should know, a sentence each: a split that was made, pictures left out.
     """
 
     name: str
     train: Split
     test: Split
     classes: tuple[str, ...]
+    validation: Split | None = None
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not NAME.fullmatch(self.name):
@@ -76,8 +80,10 @@ class Dataset:
         classes = self.classes
         if not isinstance(classes, tuple) or not all(isinstance(c, str) for c in classes):
             raise DataError(f"classes must be a tuple of names, got {classes!r}")
-        for part in ("train", "test"):
-            split = getattr(self, part)
+        notes = self.notes
+        if not isinstance(notes, tuple) or not all(isinstance(note, str) for note in notes):
+            raise DataError(f"notes must be a tuple of sentences, got {notes!r}")
+        for part, split in self.splits.items():
             if not isinstance(split, Split) or len(split) == 0:
                 raise DataError(f"{part} must be a Split with at least one image, got {split!r}")
             lowest, highest = split.labels.min().item(), split.labels.max().item()
@@ -86,17 +92,28 @@ class Dataset:
                     f"the labels of {part} must be 0 … {len(classes) - 1}, since there are "
                     f"{len(classes)} classes, got {lowest} … {highest}"
                 )
-        if self.test.images.shape[2:] != self.size:
-            raise DataError(
-                f"train and test must have images of one size, got {self.size} and "
-                f"{tuple(self.test.images.shape[2:])}"
-            )
+            if split.images.shape[2:] != self.size:
+                raise DataError(
+                    f"train and {part} must have images of one size, got {self.size} and "
+                    f"{tuple(split.images.shape[2:])}"
+                )
 
     def __repr__(self) -> str:
-        (height, width), counts = self.size, (len(self.train), len(self.test))
-        return "{}: {:,} training and {:,} test images of {}×{}, {} classes".format(
-            self.name, *counts, height, width, len(self.classes)
+        (height, width), between = self.size, ""
+        if self.validation is not None:
+            between = f", {len(self.validation):,} validation"
+        return (
+            f"{self.name}: {len(self.train):,} training{between} and {len(self.test):,} test "
+            f"images of {height}×{width}, {len(self.classes)} classes"
         )
+
+    @property
+    def splits(self) -> dict[str, Split]:
+        """The splits that there are, by name: train, validation if there is one, test."""
+        named = {"train": self.train, "validation": self.validation, "test": self.test}
+        if self.validation is None:
+            del named["validation"]
+        return named
 
     @property
     def size(self) -> tuple[int, int]:
@@ -105,7 +122,10 @@ class Dataset:
 
     @cached_property
     def checksum(self) -> str:
-        """SHA-256 over the pixels and labels of both splits and the class names."""
+        """SHA-256 over the pixels and labels of train and test and the class names.
+
+        What a record was made from. Validation images are in none, but as those of `held_out`.
+        """
         digest = hashlib.sha256("\n".join(self.classes).encode())
         for split in (self.train, self.test):
             digest.update(str(tuple(split.images.shape)).encode())
