@@ -46,8 +46,9 @@ lowest:
 	.venv-lowest/bin/python -m pip install --quiet --requirement .venv-lowest/requirements.txt
 	.venv-lowest/bin/python -m pytest -q $(WORKERS)
 
-# Write the README's results table anew, from the records in data/runs/.
+# Write RESULTS.md and the README's results table anew, from the records in data/.
 results: $(READY)
+	$(BIN)/python -m attention.results.report
 	$(BIN)/python -m attention.results.readme
 
 # The whole study, what its networks cost and what their maps are worth, then every notebook on
@@ -60,7 +61,7 @@ report: $(READY)
 	$(BIN)/python -m attention.survey localisation
 	$(BIN)/python -m attention.survey faithfulness
 	$(MAKE) notebooks
-	$(BIN)/python -m attention.results.readme
+	$(MAKE) results
 
 # Put the repository's address into all places that name it: make address SLUG=owner/repository
 address:

@@ -9,10 +9,22 @@ overview    the study in one table, and in words
 trials      a search, its winner, and the verdict
 findings    what a survey of maps has found
 readme      the README's tables, written from the records
+report      RESULTS.md, written from the records
+answer      the comparison's answer: the tests of the plan, in a table and in sentences
 plan        what the comparison will ask, and by which test, written before its runs
 """
 
-from attention.results import findings, guide, overview, plan, power, ranking, statistics, trials
+from attention.results import (
+    answer,
+    findings,
+    guide,
+    overview,
+    plan,
+    power,
+    ranking,
+    statistics,
+    trials,
+)
 from attention.results.tables import (
     COSTS,
     beside,
@@ -25,6 +37,6 @@ from attention.results.tables import (
 )
 
 __all__ = [
-    "COSTS", "beside", "findings", "frame", "guide", "histories", "labels", "overview", "plan",
-    "plain_networks", "power", "ranking", "read", "read_costs", "statistics", "trials",
+    "COSTS", "answer", "beside", "findings", "frame", "guide", "histories", "labels", "overview",
+    "plain_networks", "plan", "power", "ranking", "read", "read_costs", "statistics", "trials",
 ]  # fmt: skip

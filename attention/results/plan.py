@@ -9,6 +9,7 @@ PAPERS = ("se", "eca", "cbam", "bam")
 HYBRID = None
 # At 16 channels the papers' reduction of 16 leaves one hidden unit, of which half are never alive.
 REDUCTION = 4
+OPTIONS = {name: {"reduction": REDUCTION} for name in ("se", "cbam", "bam")}
 # Plain networks that buy with channels (17 for 16) or with depth what a block costs.
 CONTROLS = ({"width": 17}, {"network": "resnet26"})
 SEEDS = 5

@@ -10,7 +10,15 @@ from attention.files import replacing
 from attention.results import statistics
 from attention.results.guide import guide
 from attention.results.overview import COST_COLUMNS, TESTS, in_words, numbers, overview
-from attention.results.tables import beside, frame, labels, plain_networks, read, read_costs
+from attention.results.tables import (
+    as_markdown,
+    beside,
+    frame,
+    labels,
+    plain_networks,
+    read,
+    read_costs,
+)
 from attention.settings import home
 
 MARKS = (
@@ -32,7 +40,7 @@ def markdown(records: Sequence[dict], costs: pd.DataFrame | None = None) -> str:
         rows = rows if costs is None else beside(rows, costs)
         parts.append(
             f"**{dataset}**, {images:,} training images, {epochs} epochs, final epoch, "
-            f"{_machines(rows)}:\n\n" + _markdown(results(rows))
+            f"{_machines(rows)}:\n\n" + as_markdown(results(rows))
         )
         if costs is not None and len(parts) == 1:
             parts.append(advice(rows))
@@ -89,7 +97,7 @@ def advice(rows: pd.DataFrame) -> str:
     return (
         "**What to take within a budget**: the cheapest network that is shown to be less than half "
         "a point worse than the most accurate one that keeps to it (one-sided, 95 %).\n\n"
-    ) + _markdown(shown)
+    ) + as_markdown(shown)
 
 
 def report(folder: str | Path | None = None) -> str:
@@ -110,14 +118,6 @@ def report(folder: str | Path | None = None) -> str:
             "what the forward pass of a batch keeps for the backward pass."
         )
     return f"{markdown(records, costs)}\n\n{notes}"
-
-
-def _markdown(shown):
-    """A table of words as Markdown; what Markdown would read as its own is escaped."""
-    signs = str.maketrans({"|": r"\|", "<": "&lt;", ">": "&gt;"})
-    shown = shown.astype(str).apply(lambda column: column.str.translate(signs))
-    align = ("left", *["right"] * (shown.shape[1] - 1))
-    return shown.to_markdown(index=False, colalign=align, disable_numparse=True)
 
 
 def write_readme(path: str | Path, tables: str) -> None:

@@ -154,3 +154,11 @@ def read_costs(path: str | Path) -> tuple[pd.DataFrame, str]:
     )
     rows = pd.DataFrame(measured["rows"]).set_index("name")
     return rows.assign(batch_size=measured["batch_size"]), where
+
+
+def as_markdown(shown: pd.DataFrame) -> str:
+    """A table of words as Markdown; what Markdown would read as its own is escaped."""
+    signs = str.maketrans({"|": r"\|", "<": "&lt;", ">": "&gt;"})
+    shown = shown.astype(str).apply(lambda column: column.str.translate(signs))
+    align = ("left", *["right"] * (shown.shape[1] - 1))
+    return shown.to_markdown(index=False, colalign=align, disable_numparse=True)

@@ -53,14 +53,15 @@ def wider(seed: int = 0) -> list[Run]:
     return [dataclasses.replace(plain, width=width + step * width // 16) for step in (1, 2)]
 
 
-# Hidden layers of the comparison on `plan.NETWORK`, whose first stage has 16 channels.
-NARROW = {name: {"reduction": plan.REDUCTION} for name in ("se", "cbam", "bam")}
-
-
 def compared(name: str | None, seed: int = 0, **changes) -> Run:
     """The run of a block, or of the network without one (None), in the comparison of `plan`."""
     return Run(
-        **{"network": plan.NETWORK, "block": name, "options": NARROW.get(name, {}), "seed": seed}
+        **{
+            "network": plan.NETWORK,
+            "block": name,
+            "options": plan.OPTIONS.get(name, {}),
+            "seed": seed,
+        }
         | changes
     )
 

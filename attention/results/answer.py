@@ -1,0 +1,121 @@
+"""The answer of the comparison: the tests of `plan`, in a table and in sentences.
+
+Figure, table and sentence of a difference all take it from `differences`.
+"""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from attention.results import plan
+from attention.results.statistics import equivalence, holm, pooled, significant
+from attention.results.tables import labels
+
+VERDICTS = ("better", "worse", "equal", "undecided")
+
+
+def planned(table: pd.DataFrame) -> pd.DataFrame:
+    """The runs of the plan among those of a table, see `tables.frame`, of its complete seeds.
+
+    A seed is complete when all networks have it that have any seed at all: so every difference is
+    over the same seeds. A column `role` is added: "plain", "block" or "control". The networks
+    without a block come first.
+    """
+    runs = table.assign(role=[_role(row) for row in table.to_dict("records")])
+    runs = runs[runs.role.notna()]
+    there = runs.groupby("seed").name.nunique()
+    runs = runs[runs.seed.isin(there.index[there == runs.name.nunique()])]
+    order = {"plain": 0, "block": 1, "control": 2}
+    return runs.sort_values(["role", "parameters"], key=lambda c: c.map(order).fillna(c))
+
+
+def _role(row):
+    """What part a run has in the plan; None if none."""
+    width = None if pd.isna(row["width"]) else row["width"]
+    if not isinstance(row["block"], str):
+        this = (row["network"], width)
+        controls = [(c.get("network", plan.NETWORK), c.get("width")) for c in plan.CONTROLS]
+        return "plain" if this == (plan.NETWORK, None) else "control" if this in controls else None
+    wanted = plan.HYBRID if row["block"] == "hybrid" else plan.OPTIONS.get(row["block"], {})
+    is_planned = row["block"] in (*plan.PAPERS, "hybrid") and row["options"] == wanted
+    own_place = row["place"] in ("residual", "stage")
+    same = (row["network"], width) == (plan.NETWORK, None)
+    return "block" if is_planned and own_place and same else None
+
+
+def differences(runs: pd.DataFrame) -> pd.DataFrame:
+    """The plan's test: each block minus the network without one, a row each, by name.
+
+    runs: from `planned`, with at least two seeds. What `statistics.pooled` gives over these
+    networks, the controls left out; with equal_low, equal_high and equal_p of the two one-sided
+    tests (`statistics.equivalence`) with the plan's margin; and verdict: "better" or "worse" where
+    the difference is significant, else "equal" where it is shown to lie within the margin, else
+    "undecided".
+    """
+    main = runs[runs.role != "control"]
+    [plain] = main[main.role == "plain"].name.unique()
+    pairs = pooled(main, plain, confidence=plan.CONFIDENCE)
+    same = equivalence(pairs, plan.MARGIN)
+    sure = significant(pairs)
+    verdict = pd.Series("undecided", pairs.index)
+    verdict[same.equivalent] = "equal"
+    verdict[sure & (pairs.difference > 0)] = "better"
+    verdict[sure & (pairs.difference < 0)] = "worse"
+    return pairs.assign(
+        equal_low=same.low, equal_high=same.high, equal_p=same.p_corrected, verdict=verdict
+    )
+
+
+def at_equal_cost(runs: pd.DataFrame) -> pd.DataFrame:
+    """Each block minus each plain network that costs about as much; corrected for all of them.
+
+    runs: from `planned`. A row a pair, with the columns of `statistics.pooled`; name and baseline
+    say which.
+    """
+    blocks = runs[runs.role == "block"].name.unique()
+    parts = [
+        pooled(runs, control, confidence=plan.CONFIDENCE).loc[blocks].reset_index()
+        for control in runs[runs.role == "control"].name.unique()
+    ]
+    pairs = pd.concat(parts, ignore_index=True)
+    return pairs.assign(p_corrected=holm(pairs.p))
+
+
+def sentences(runs: pd.DataFrame) -> list[str]:
+    """The verdict in words, computed from `differences`; before the last seed, how far it is.
+
+    runs: from `planned`.
+    """
+    seeds = sorted(runs.seed.unique())
+    if len(seeds) < plan.SEEDS:
+        return [
+            f"{len(seeds)} of {plan.SEEDS} seeds are trained: there is no verdict before the last."
+        ]
+    pairs, short = differences(runs), labels(runs)
+    found = []
+    for verdict, words in zip(VERDICTS, (
+        "more accurate than the network without a block",
+        "less accurate than the network without a block",
+        f"shown to be equal to it within ±{plan.MARGIN} points",
+        f"neither shown to differ nor shown to be equal within ±{plan.MARGIN} points",
+    ), strict=True):  # fmt: skip
+        rows = pairs[pairs.verdict == verdict]
+        if len(rows):
+            found.append(f"{_listed(rows, short)} {'is' if len(rows) == 1 else 'are'} {words}.")
+    sees = pairs.detectable.max()
+    found.append(
+        f"{len(seeds)} seeds, one pooled spread of {pairs.spread.iloc[0]:.2f} points, Holm's "
+        f"correction for {len(pairs)}: a true difference of {sees:.2f} points would be found in "
+        "four cases of five."
+    )
+    return found
+
+
+def _listed(rows: pd.DataFrame, short: dict[str, str]) -> str:
+    """se (+0.31 points, 95 % interval +0.10 to +0.52) and eca (…)"""
+    words: Sequence[str] = [
+        f"{short[row.Index]} ({row.difference:+.2f} points, {row.confidence:.0%} interval "
+        f"{row.low:+.2f} to {row.high:+.2f})".replace("-", "−").replace("%", " %")
+        for row in rows.itertuples()
+    ]
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

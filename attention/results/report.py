@@ -1,0 +1,97 @@
+"""RESULTS.md, written from the records: `python -m attention.results.report`."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from attention.files import read_record, replacing
+from attention.results import answer, plan
+from attention.results.overview import intervals, numbers
+from attention.results.statistics import means
+from attention.results.tables import as_markdown, frame, labels, read
+from attention.settings import home
+
+# Trials of a recipe, each of one seed, on training images held out.
+TRIALS = {"images": int, "held_out": int, "machine": str, "commit": str,
+          "rows": [{"epochs": int, "seed": int, "accuracy": float, "recipe": dict}]}  # fmt: skip
+TITLE = """\
+# Results
+
+This file is written by `make results` from the records in `data/`; a test fails when it is stale.
+"""
+
+
+def text(folder: str | Path | None = None) -> str:
+    """The whole file, from the records below `folder`; None: data at home."""
+    folder = Path(folder) if folder else home() / "data"
+    parts = [TITLE, "## The plan", plan.TEXT, "## The answer", _answer(folder / "runs")]
+    if (path := folder / "benchmarks" / "recipe.json").exists():
+        parts += ["## The recipe", recipe(path)]
+    return "\n".join(part.rstrip() + "\n" for part in parts)
+
+
+def _answer(folder: Path) -> str:
+    """The comparison of the plan, for each dataset that it has runs on."""
+    parts, table = [], frame(read(folder))
+    for dataset, rows in table.groupby("dataset", sort=False) if len(table) else ():
+        epochs = rows.epochs.max()
+        runs = answer.planned(rows[rows.epochs == epochs])
+        if len(runs) and not dataset.endswith("-validation"):
+            about = f"**{dataset}**, {runs.train_images.iloc[0]:,} training images, {epochs} epochs"
+            places = (runs.hardware + ", " + runs.precision).unique()
+            words = " ".join(answer.sentences(runs))
+            parts.append(f"{about}, {'; '.join(places)}. {words}\n\n{comparison(runs)}")
+    return "\n\n".join(parts) or "No network of the plan has been trained on a whole dataset yet."
+
+
+def comparison(runs: pd.DataFrame) -> str:
+    """The table of the plan's networks as Markdown; runs: from `answer.planned`.
+
+    Before the last seed it shows accuracies alone: nobody tests before the end.
+    """
+    found = means(runs)
+    shown = pd.DataFrame({
+        "network": found.index.map(labels(runs)),
+        "seeds": found.n.astype(str),
+        "accuracy (%)": numbers(found["mean"], "{:.2f}"),
+        "95 % interval": intervals(found.low, found.high, "{:.2f} to {:.2f}"),
+    }, found.index)  # fmt: skip
+    if runs.seed.nunique() >= plan.SEEDS:
+        pairs = answer.differences(runs).reindex(found.index)
+        shown["minus plain"] = numbers(pairs.difference, "{:+.2f}")
+        shown["its interval"] = intervals(pairs.low, pairs.high, "{:+.2f} to {:+.2f}")
+        shown["p (Holm)"] = numbers(pairs.p_corrected, "{:.3f}")
+        shown[f"p of ±{plan.MARGIN} (Holm)"] = numbers(pairs.equal_p, "{:.3f}")
+        shown["verdict"] = pairs.verdict.fillna("–")
+    shown["parameters"] = numbers(found.parameters, "{:,.0f}")
+    shown["MFLOPs"] = numbers(found.mflops, "{:.1f}")
+    return as_markdown(shown)
+
+
+def recipe(path: Path) -> str:
+    """What was tried for the recipe, the best first, as Markdown."""
+    tried = read_record(path, TRIALS)
+    rows = sorted(tried["rows"], key=lambda row: (-row["epochs"], -row["accuracy"]))
+    shown = pd.DataFrame([
+        {**{name.replace("_", " "): value for name, value in row["recipe"].items()},
+         "epochs": row["epochs"], "accuracy (%)": f"{row['accuracy']:.2f}"}
+        for row in rows
+    ])  # fmt: skip
+    return (
+        f"ResNet-20 without a block, trained on {tried['images']:,} images and tested on "
+        f"{tried['held_out']:,} training images held out; one seed each ("
+        f"{', '.join(map(str, sorted({row['seed'] for row in rows})))}), on {tried['machine']}, "
+        f"at commit {tried['commit']}.\n\n{as_markdown(shown)}"
+    )
+
+
+def write(path: str | Path, content: str) -> None:
+    """Write the file whole, if it has changed."""
+    path = Path(path)
+    if not path.exists() or path.read_text(encoding="utf-8") != content:
+        with replacing(path) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(__file__).resolve().parents[2] / "RESULTS.md", text())

@@ -1,0 +1,144 @@
+"""The answer of the comparison: the tests that the plan names, and what is made of them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from address import ROOT
+from invented import record
+from scipy import stats
+
+from attention import results
+from attention.results import answer, plan, report
+from attention.study import grids
+
+NOISE = np.random.default_rng(0).normal(0, 0.1, (8, plan.SEEDS))
+PLAIN = "resnet20 (plain)"
+
+
+def studied(shifts, seeds=plan.SEEDS, **changes):
+    """The table of the plan's networks with these mean differences to the plain one."""
+    records = []
+    for number, name in enumerate([None, *plan.PAPERS]):
+        for seed in range(seeds):
+            accuracy = 87 + 0.3 * seed + shifts.get(name, 0) + NOISE[number, seed]
+            label = PLAIN if name is None else f"resnet20 + {name}"
+            family = "plain" if name is None else "channel"
+            records.append(record(
+                label, seed, accuracy, block=name, family=family, width=None, network="resnet20",
+                options=plan.OPTIONS.get(name, {}), parameters=1000 + number, **changes,
+            ))  # fmt: skip
+    for number, control in enumerate(plan.CONTROLS, 5):
+        for seed in range(seeds):
+            what = {"network": "resnet20", "width": None} | control
+            label = f"{what['network']}-{what['width']}"
+            accuracy = 87.2 + 0.3 * seed + NOISE[number, seed]
+            records.append(record(label, seed, accuracy, parameters=2000 + number, **what))
+    return records
+
+
+def planned(shifts, **changes):
+    return answer.planned(results.frame(studied(shifts, **changes)))
+
+
+def test_what_the_study_trains_is_what_the_answer_reads():
+    runs = grids.primary(2)
+    names = {run.name for run in runs}
+    records = [
+        record(
+            run.name, run.seed, 80.0, block=run.block, family=run.family, width=run.width,
+            options=dict(run.options), network=run.network,
+        )
+        for run in runs
+    ]  # fmt: skip
+    found = answer.planned(results.frame(records))
+    assert set(found.name) == names and len(found) == len(runs)
+    assert list(found.drop_duplicates("name").role) == ["plain"] + ["block"] * 4 + ["control"] * 2
+
+
+@pytest.mark.parametrize(
+    "change", [{"options": {"reduction": 16}}, {"network": "fast"}, {"width": 32}]
+)
+def test_a_network_of_another_kind_has_no_part_in_it(change):
+    about = {"block": "se", "family": "channel", "width": None, "network": "resnet20"}
+    other = record("another", 0, 99.0, **about | {"options": {"reduction": 4}} | change)
+    with_it = results.frame([*studied({}), other])
+    pd.testing.assert_frame_equal(
+        answer.planned(with_it).reset_index(drop=True), planned({}).reset_index(drop=True)
+    )
+
+
+def test_only_seeds_that_all_networks_have_count():
+    records = studied({})[:-1]  # the last control lacks the last seed
+    assert sorted(answer.planned(results.frame(records)).seed.unique()) == [0, 1, 2, 3]
+
+
+def test_differences_are_those_of_a_model_of_two_factors():
+    runs = planned({"se": 0.8, "bam": -0.9})
+    pairs = answer.differences(runs)
+    wide = runs[runs.role != "control"].pivot(index="seed", columns="name", values="test_accuracy")
+    effect = wide.mean() - wide.mean()[PLAIN]
+    rest = wide - wide.mean() - wide.mean(axis=1).to_numpy()[:, None] + wide.to_numpy().mean()
+    freedom = (wide.shape[0] - 1) * (wide.shape[1] - 1)
+    error = (2 * (rest.to_numpy() ** 2).sum() / freedom / len(wide)) ** 0.5
+    for name, row in pairs.iterrows():
+        assert row.difference == pytest.approx(effect[name])
+        assert row.error == pytest.approx(error) and row.freedom == freedom
+        assert row.p == pytest.approx(2 * stats.t.sf(abs(effect[name]) / error, freedom))
+        assert row.high == pytest.approx(effect[name] + stats.t.ppf(0.975, freedom) * error)
+        half = stats.t.ppf(0.95, freedom) * error  # both one-sided tests at 5 %
+        assert (row.equal_low, row.equal_high) == pytest.approx(
+            (effect[name] - half, effect[name] + half)
+        )
+    assert pairs.verdict.to_dict() == {
+        "resnet20 + se": "better", "resnet20 + eca": "equal", "resnet20 + cbam": "equal",
+        "resnet20 + bam": "worse",
+    }  # fmt: skip
+
+
+def test_what_is_neither_is_undecided():
+    records = studied({})
+    for number, one in enumerate(records):
+        one["result"]["test_accuracy"] += 10 * NOISE.flat[(7 * number) % NOISE.size]
+    pairs = answer.differences(answer.planned(results.frame(records)))
+    assert "undecided" in set(pairs.verdict)
+    assert all((pairs.verdict == "equal") <= (pairs.equal_p < 0.05))
+
+
+def test_each_block_is_compared_with_each_plain_network_of_its_cost():
+    pairs = answer.at_equal_cost(planned({"se": 0.8}))
+    assert len(pairs) == 8 and set(pairs.baseline) == {"resnet20-17", "resnet26-None"}
+    order = pairs.p.rank(method="first").astype(int)
+    assert pairs.p_corrected[order == 1].item() == pytest.approx(min(1, 8 * pairs.p.min()))
+
+
+def test_sentences_say_what_the_table_says():
+    runs = planned({"se": 0.8, "eca": 0.7, "bam": -0.9})
+    pairs, said = answer.differences(runs), answer.sentences(runs)
+    assert said[0].startswith("se (") and "more accurate" in said[0] and " and eca (" in said[0]
+    assert "bam (" in said[1] and "less accurate" in said[1]
+    assert "cbam (" in said[2] and "equal to it within ±0.5 points" in said[2]
+    assert f"{pairs.detectable.max():.2f} points would be found" in said[3]
+    table = report.comparison(runs)
+    for name, row in pairs.iterrows():
+        [sentence] = [
+            s
+            for s in said[:3]
+            if f"{name.removeprefix('resnet20 + ')} ("
+            in s.replace("cbam (", "" if name.endswith("+ bam") else "cbam (")
+        ]
+        for number in (row.difference, row.low, row.high):
+            assert f"{number:+.2f}".replace("-", "−") in sentence
+            assert f"{number:+.2f}".replace("-", "−") in table
+
+
+def test_there_is_no_verdict_before_the_last_seed():
+    runs = planned({"se": 0.8}, seeds=plan.SEEDS - 1)
+    assert answer.sentences(runs) == [
+        "4 of 5 seeds are trained: there is no verdict before the last."
+    ]
+    assert "minus plain" not in report.comparison(runs)
+
+
+def test_the_report_in_the_repository_is_that_of_its_records():
+    assert (ROOT / "RESULTS.md").read_text(encoding="utf-8") == report.text(ROOT / "data")
+    assert plan.TEXT in report.text(ROOT / "data")
