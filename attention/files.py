@@ -26,7 +26,8 @@ NUMBER = int | float
 # The record of a training: what `read_record` wants to find, and more may stand beside it.
 RECORD = {
     "run": {"network": str, "width": int | None, "block": str | None, "at": str | None,
-            "stages": list | None, "options": dict, "seed": int, "epochs": int},
+            "stages": list | None, "start": str | None, "options": dict, "seed": int,
+            "epochs": int},
     "name": str,
     "family": str,
     "block": (None, {"name": str, "family": str, "at": str, "version": str}),

@@ -10,6 +10,7 @@ def record(
     row = block and {"name": block, "family": family, "at": "residual", "version": "1"}
     return {
         "run": {"network": "fast", "width": width, "block": block, "at": at, "stages": stages,
+                "start": None,
                 "options": options or {}, "seed": seed, "epochs": 2} | run,
         "name": name,
         "family": family,

@@ -121,6 +121,7 @@ def test_the_name_says_what_it_is():
         Run(block=Mine, options={"strength": 2.0}): "fast + Mine (strength 2.0)",
     }
     assert {run: run.name for run in names} == names
+    assert Run(block="se", start="identity").name == "fast + se (start identity)"
     assert [Run(block=block).family for block in ("se", "hybrid", Mine)] == [
         "channel", "hybrid", "own",
     ]  # fmt: skip
@@ -148,13 +149,16 @@ def test_runs_of_one_seed_share_the_weights_of_the_layers_they_share():
         ({"block": ""}, "block must be one of se, "),
         ({"block": nn.Identity()}, "block must be .*callable"),
         ({"block": 3}, "block must be .*callable.* 3"),
-        ({"at": "stage"}, "at, stages and options belong to a block.*at='stage'"),
-        ({"stages": (1,)}, "at, stages and options belong to a block.*stages="),
-        ({"options": {"reduction": 4}}, "at, stages and options belong to a block.*'reduction': 4"),
+        ({"at": "stage"}, "options belong to a block.*at='stage'"),
+        ({"stages": (1,)}, "options belong to a block.*stages="),
+        ({"start": "identity"}, "options belong to a block.*'identity'"),
+        ({"block": "se", "start": "warm"}, "start must be one of.*'warm'"),
+        ({"block": "dot_pool", "start": "identity"}, "for a pooling, .*start='identity'"),
+        ({"options": {"reduction": 4}}, "options belong to a block.*'reduction': 4"),
         ({"block": "se", "at": "everywhere"}, "at must be one of residual, stage, pool"),
         ({"block": "se", "at": "pool"}, "at must be 'pool' for a pooling and for nothing else"),
         ({"block": "dot_pool", "at": "stage"}, "at must be 'pool' for a pooling and for nothing"),
-        ({"block": "dot_pool", "stages": 1}, "stages must be None for a pooling"),
+        ({"block": "dot_pool", "stages": 1}, "must be None for a pooling"),
         ({"block": "se", "stages": ()}, r"stages must be .*\(\)"),
         ({"block": "se", "stages": 0}, "stages must be .* 0"),
         ({"block": "se", "stages": (1, 2.0)}, "stages must be .* 2.0"),
@@ -300,3 +304,16 @@ def test_a_block_of_ones_own_is_in_the_key_with_all_that_it_closes_over():
         register("widened", functools.partial(attention.BAM, dilation=dilation))
         before.append(key(Run(block="widened"), IMAGES))
     assert len(set(before)) == 3
+
+
+def test_a_start_as_the_identity_reaches_the_network_and_the_key():
+    run = Run(network="resnet20", width=4, block="cbam", start="identity")
+    plain = dataclasses.replace(run, block=None, start=None)
+    x = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(run.build(3).eval()(x), plain.build(3).eval()(x))
+        assert not torch.allclose(
+            dataclasses.replace(run, start=None).build(3).eval()(x), plain.build(3).eval()(x)
+        )
+    assert key(run, IMAGES) != key(dataclasses.replace(run, start=None), IMAGES)
+    assert "startidentity" in key(run, IMAGES)

@@ -73,6 +73,7 @@ def _what(record):
     if block is not None:
         place = run["at"] or block["at"]
         place += f", stages {_words(run['stages'])}" if run["stages"] else ""
+        place += f", start {run['start']}" if run["start"] else ""
     return {
         "network": run["network"], "width": run["width"], "block": block and block["name"],
         "options": dict(run["options"]), "place": place, "family": record["family"],

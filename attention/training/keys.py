@@ -44,7 +44,9 @@ def key(run: Run, data: Dataset) -> str:
 
 def _words(run):
     """What tells a resolved run from others; the seed is told at the end."""
-    usual = dict.fromkeys(("width", "at", "stages", "train_images", "test_images", "epochs"))
+    usual = dict.fromkeys(
+        ("width", "at", "stages", "start", "train_images", "test_images", "epochs")
+    )
     usual |= RECIPES[NETWORKS[run.network].recipe]
     changed = {name: getattr(run, name) for name in usual if getattr(run, name) != usual[name]}
     told = [f"{name}{word(value)}" for name, value in {**run.options, **changed}.items()]

@@ -84,8 +84,8 @@ class Run:
     """What to train: plain data. Two equal runs on the same dataset give the same record.
 
     network: a name from `NETWORKS`; width: its width, None for its own.
-    block, at, stages, options: as in `insert`; block None is the plain network. A block is given by
-        its name or, like one from a notebook cell, as a class or another callable.
+    block, at, stages, start, options: as in `insert`; block None is the plain network. A block is
+        given by its name or, like one from a notebook cell, as a class or another callable.
     seed: of the initial weights, the order of the images and their augmentation.
     epochs, train_images, test_images: None takes the profile's, `PROFILES[profile()]`; a number of
         images is an upper bound, and where the profile sets none, all are taken.
@@ -107,6 +107,7 @@ class Run:
     block: str | Callable[..., nn.Module] | None = None
     at: str | None = None
     stages: tuple[int, ...] | int | None = None
+    start: str | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     seed: int = 0
     epochs: int | None = None
@@ -137,13 +138,14 @@ class Run:
             fixed["stages"] = _stages(self.stages)
         if self.block is not None:
             row = known(self.block)
-            _check_place(row, self.at, self.stages)
+            _check_place(row, self.at, self.stages, self.start)
             fixed["options"] = _in_order(row, fixed["options"])
             fixed["block"] = row.name if _is_named(row) else self.block
-        elif self.at is not None or self.stages is not None or self.options:
+        elif self.at or self.stages is not None or self.start or self.options:
             raise ValueError(
-                "at, stages and options belong to a block, and block is None; got "
-                f"at={self.at!r}, stages={self.stages!r}, options={self.options!r}"
+                "at, stages, start and options belong to a block, and block is None; got "
+                f"at={self.at!r}, stages={self.stages!r}, start={self.start!r}, "
+                f"options={self.options!r}"
             )
         for name, value in fixed.items():  # in their one form, so that equal runs are equal
             object.__setattr__(self, name, value)
@@ -170,6 +172,7 @@ class Run:
         words += [self.options["variant"]] if "variant" in self.options else []
         words += [f"at {self.at}"] if self.at else []
         words += [f"stages {word(self.stages)}"] if self.stages else []
+        words += [f"start {self.start}"] if self.start else []
         return f"{network} + {self.row.name}" + (f" ({'; '.join(words)})" if words else "")
 
     def resolved(self) -> "Run":
@@ -188,7 +191,7 @@ class Run:
             width = {} if self.width is None else {"width": self.width}
             network = NETWORKS[self.network].make(classes=classes, **width)
             if self.block is not None:
-                insert(network, self.block, self.at, self.stages, **self.options)
+                insert(network, self.block, self.at, self.stages, start=self.start, **self.options)
         return network.to(memory_format=torch.channels_last)
 
     def plain(self) -> dict[str, Any]:
@@ -202,15 +205,18 @@ def _is_named(row):
     return (BLOCKS | POOLINGS).get(row.name) is row.cls
 
 
-def _check_place(row, at, stages):
+def _check_place(row, at, stages, start):
     if at is not None:
         checks.one_of("at", at, ("residual", "stage", "pool"))
         if _is_named(row) and (at == "pool") != (row.at == "pool"):
             raise ValueError(
                 f"at must be 'pool' for a pooling and for nothing else, got {at!r} for {row.name}"
             )
-    if stages is not None and "pool" in (at, row.at):
-        raise ValueError(f"stages must be None for a pooling, got {stages!r}")
+    checks.one_of("start", start, (None, "identity"))
+    if "pool" in (at, row.at) and (stages is not None or start is not None):
+        raise ValueError(
+            f"stages and start must be None for a pooling, got stages={stages!r}, start={start!r}"
+        )
 
 
 def _stages(stages):
