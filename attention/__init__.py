@@ -42,6 +42,7 @@ from attention.blocks import (
 )
 from attention.cost import flops, parameters
 from attention.data import load
+from attention.deploy import load_network, save_network
 from attention.explain import capture, grad_cam, rollout
 from attention.networks import convvit, fast_resnet, insert, report, resnet, vit
 from attention.settings import profile
@@ -52,6 +53,6 @@ __all__ = [
     "CoordinateAttention", "DotProductGate", "EncodingGate", "Gate", "GlobalContext", "Hybrid",
     "LocalAttention", "NonLocal", "Run", "SelfAttention", "SimAM", "SpatialGate",
     "capture", "comparison", "convvit", "evaluate", "fast_resnet", "fit", "flops", "grad_cam",
-    "insert", "load", "parameters", "predict", "pretrained", "profile", "register", "report",
-    "resnet", "rollout", "trained", "vit",
+    "insert", "load", "load_network", "parameters", "predict", "pretrained", "profile",
+    "register", "report", "resnet", "rollout", "save_network", "trained", "vit",
 ]  # fmt: skip

@@ -1,7 +1,7 @@
 """Files are written whole or not at all, and what is damaged is noticed when it is read.
 
 `replacing`                             any file: written under a temporary name, then renamed
-`write_record`, `read_record`           records: JSON of a known form
+`write_record`, `read_record`           records: JSON of a known form; `read_json`: any such file
 `save_weights`, `load_weights`          weights of a network: safetensors, with their SHA-256
 `save_checkpoint`, `load_checkpoint`    where a training stands: a checksum, then torch's format
 """
@@ -94,16 +94,21 @@ def read_record(path: str | Path, schema: Any = RECORD) -> dict:
     schema: a type; {key: schema}, where more keys may be there; [schema] for a list of any length;
     or (None, schema), where null will do. Numbers must be finite.
     """
+    try:
+        return read_json(path, schema)
+    except ValueError as error:
+        raise ValueError(f"{error}: remove it to have it made anew") from None
+
+
+def read_json(path: str | Path, schema: Any, what: str = "a record") -> dict:
+    """The same for any file of JSON, of which the message says that it is not `what`."""
     path = Path(path)
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        _fit(record, schema, "it")
+        found = json.loads(path.read_text(encoding="utf-8"))
+        _fit(found, schema, "it")
     except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, or another form
-        raise ValueError(
-            f"{path.name} in {path.parent} is not a record ({error}): remove it to have it made "
-            "anew"
-        ) from None
-    return record
+        raise ValueError(f"{path.name} in {path.parent} is not {what} ({error})") from None
+    return found
 
 
 def _fit(value, schema, where):

@@ -1,6 +1,12 @@
 """What a trained network needs when it leaves the notebook.
 
-save    what a network needs to be built again, in a folder: configuration and weights
+save            save_network() writes a network into a folder, load_network() builds it again
+architectures   a network's architecture by name and arguments: found, and built
+same            are two networks built alike?
+card            what whoever uses a network needs to know: class names, mean and std, size
 """
 
-__all__ = []
+from attention.deploy.card import Card
+from attention.deploy.save import load_network, save_network
+
+__all__ = ["Card", "load_network", "save_network"]

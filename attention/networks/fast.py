@@ -86,4 +86,6 @@ def fast_resnet(width: int = 64, classes: int = 10) -> Network:
         inputs = outputs
     stem = nn.Sequential(Whitening(), nn.GELU())
     classifier = nn.Sequential(nn.Linear(inputs, classes, bias=False), Scale(1 / 9))
-    return Network(stem, stages, nn.AdaptiveMaxPool2d(1), classifier)
+    network = Network(stem, stages, nn.AdaptiveMaxPool2d(1), classifier)
+    network.config = {"name": "fast_resnet", "arguments": {"width": width, "classes": classes}}
+    return network

@@ -47,7 +47,12 @@ class Residual(nn.Module):
 
 
 class Network(nn.Module):
-    """(N, 3, H, W) → logits (N, classes), through `stem`, `stages`, `pool` and `classifier`."""
+    """(N, 3, H, W) → logits (N, classes), through `stem`, `stages`, `pool` and `classifier`.
+
+    config: the name of the function that built it, and its arguments; None for one of one's own.
+    """
+
+    config: dict | None = None
 
     def __init__(
         self, stem: nn.Module, stages: Iterable[nn.Module], pool: nn.Module, classifier: nn.Module
@@ -117,4 +122,6 @@ def resnet(depth: int = 20, width: int = 16, classes: int = 10) -> Network:
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight)
+    arguments = {"depth": depth, "width": width, "classes": classes}
+    network.config = {"name": "resnet", "arguments": arguments}
     return network

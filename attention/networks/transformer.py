@@ -61,8 +61,11 @@ class VisionTransformer(nn.Module):
     Scale", ICLR 2021, eq. 1–4.
 
     stem: (N, 3, H, W) → (N, features, h, w), the tokens' map. grid: (h, w) for which position
-    embeddings are learned; for another size they are interpolated (section 3.2).
+    embeddings are learned; for another size they are interpolated (section 3.2). config: the name
+    of the function that built it, and its arguments; None for one of one's own.
     """
+
+    config: dict | None = None
 
     def __init__(
         self,
@@ -109,7 +112,11 @@ def vit(
     """
     divides("heads", heads, at_least_one("width", width))
     side = SIDE // divides("patch", patch, SIDE)
-    return VisionTransformer(Patches(width, patch), width, depth, heads, (side, side), classes)
+    stem = Patches(width, patch)
+    network = VisionTransformer(stem, width, depth, heads, (side, side), classes)
+    arguments = {"width": width, "depth": depth, "heads": heads, "patch": patch, "classes": classes}
+    network.config = {"name": "vit", "arguments": arguments}
+    return network
 
 
 def convvit(
@@ -131,4 +138,7 @@ def convvit(
         ]
         inputs = outputs
     stem = nn.Sequential(*layers, nn.Conv2d(inputs, width, 1))
-    return VisionTransformer(stem, width, depth, heads, (SIDE // 4, SIDE // 4), classes)
+    network = VisionTransformer(stem, width, depth, heads, (SIDE // 4, SIDE // 4), classes)
+    arguments = {"width": width, "depth": depth, "heads": heads, "classes": classes}
+    network.config = {"name": "convvit", "arguments": arguments}
+    return network

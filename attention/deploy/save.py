@@ -1,0 +1,274 @@
+"""`save_network` writes a network into a folder, `load_network` builds it again from there.
+
+The folder is laid out as the Hugging Face hub's mixin does it: config.json, all that is needed to
+build the network, and model.safetensors, its weights, whose SHA-256 stands in the configuration.
+Nothing is unpickled, and a file names nothing that is not in a list here.
+"""
+
+import dataclasses
+import hashlib
+import importlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import nn
+
+from attention.blocks import BLOCKS, POOLINGS, known
+from attention.checks import instance, one_of
+from attention.deploy.architectures import build, candidates, plain
+from attention.deploy.card import Card
+from attention.deploy.same import difference
+from attention.files import read_json, replacing
+from attention.networks import insert
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FORMAT = "attention network, version 1"
+FORM = {
+    "format": str,
+    "architecture": {"library": str, "name": str, "arguments": dict},
+    "insertions": [{"block": str, "version": (None, int), "at": (None, str),
+                    "stages": (None, [int]), "after": (None, [str]), "start": (None, str),
+                    "options": dict}],
+    "classes": (None, [str]), "mean": (None, [float]), "std": (None, [float]),
+    "size": (None, [int]), "dtype": str, "channels_last": bool, "shared": dict, "sha256": str,
+    "libraries": dict,
+}  # fmt: skip
+DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+
+def save_network(
+    network: nn.Module,
+    path: str | Path,
+    *,
+    classes: Iterable[str] | None = None,
+    mean: Sequence[float] | torch.Tensor | None = None,
+    std: Sequence[float] | torch.Tensor | None = None,
+    size: int | Sequence[int] | None = None,
+    architecture: str | None = None,
+    arguments: dict[str, Any] | None = None,
+) -> Path:
+    """Write a network into the folder `path`, from which `load_network` builds it; give the path.
+
+    network: this package's, torchvision's or timm's, also with another number of classes, with
+        blocks that `insert` has put in, in half precision. It is not changed.
+    classes, mean, std, size: what whoever uses it needs to know, see `Card`; None: what was told
+        when this network was loaded, if it was.
+    architecture, arguments: the name of the network's builder in torchvision or timm ("resnet18"),
+        and what it was called with. They need not be told where they can be found out.
+
+    Kept are the weights and buffers in their dtype, which of them are one, and channels_last; not
+    kept are the device, the mode, gradients and what is frozen.
+
+    Raises ValueError, and writes nothing, for a network that would not be the same when built
+    again (the message names the first part that differs), for a block that is not registered, and
+    for a folder that holds another program's configuration.
+    """
+    instance(nn.Module, "network", network)
+    told = {"classes": classes, "mean": mean, "std": std, "size": size}
+    told = {name: value for name, value in told.items() if value is not None}
+    card = dataclasses.replace(getattr(network, "card", Card()), **told)
+    path = Path(path)
+    _expect_ours(path)
+    tensors, shared = _tensors(network)
+    config = {
+        "format": FORMAT,
+        "architecture": None,
+        "insertions": [_insertion(call) for call in getattr(network, "insertions", [])],
+        **plain("card", dataclasses.asdict(card)),
+        "dtype": _dtype(network),
+        "channels_last": any(_in_channels_last(t) for t in tensors.values()),
+        "shared": shared,
+    }
+    config["architecture"] = _architecture(network, config, architecture, arguments)
+    _expect_names(card, config["architecture"]["arguments"])
+    content = safetensors.torch.save(
+        {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+        metadata={"format": "pt", **shared},
+    )
+    config["sha256"] = hashlib.sha256(content).hexdigest()
+    config["libraries"] = _libraries(config["architecture"]["library"])
+    text = json.dumps(config, indent=1, allow_nan=False)
+    # both are written before the first is renamed: a full disk leaves what was there
+    with replacing(path / CONFIG) as config_file, replacing(path / WEIGHTS) as weights_file:
+        config_file.write_text(text + "\n", encoding="utf-8")
+        weights_file.write_bytes(content)
+    return path
+
+
+def load_network(path: str | Path) -> nn.Module:
+    """The network that `save_network` has written into the folder `path`, on the CPU, in eval mode.
+
+    It gives the answers, bit for bit, that the saved one gave in eval mode on the same machine.
+    Its `card` has what was told beside it: class names, mean and std of the pixels, their size.
+    Blocks of one's own must have been registered under the names that they had.
+
+    Raises FileNotFoundError where there is no such folder, ValueError when one of its files is
+    damaged or from elsewhere, or names something that is not known here.
+    """
+    path = Path(path)
+    if missing := [name for name in (CONFIG, WEIGHTS) if not (path / name).is_file()]:
+        raise FileNotFoundError(f"{path} holds no saved network: {' and '.join(missing)} missing")
+    config = _read(path)
+    content = (path / WEIGHTS).read_bytes()
+    if hashlib.sha256(content).hexdigest() != config["sha256"]:
+        raise ValueError(
+            f"{WEIGHTS} in {path} is damaged, or of another network: its SHA-256 is not the one "
+            f"that {CONFIG} tells"
+        )
+    try:
+        card = Card(**{field.name: config[field.name] for field in dataclasses.fields(Card)})
+        with torch.random.fork_rng(devices=[]):
+            network = _built(config)
+        _fill(network, safetensors.torch.load(content), config["shared"])
+    except (ValueError, RuntimeError) as error:
+        versions = ", ".join(f"{name} {version}" for name, version in config["libraries"].items())
+        raise ValueError(
+            f"the network in {path} cannot be built (it was saved with {versions}): {error}"
+        ) from error
+    if config["channels_last"]:
+        network.to(memory_format=torch.channels_last)
+    network.card = card
+    return network.eval()
+
+
+def _read(path):
+    """The configuration in a folder, of the form that `save_network` writes."""
+    config = read_json(path / CONFIG, FORM, "the configuration of a network saved by this package")
+    if config["format"] != FORMAT:
+        raise ValueError(f"{CONFIG} in {path} must be of {FORMAT!r}, got {config['format']!r}")
+    one_of("dtype", config["dtype"], DTYPES)
+    return config
+
+
+def _expect_ours(path):
+    """Raise a ValueError where a configuration that is not one of ours would be written over."""
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"path must be a folder, and {path} is a file")
+    if (path / CONFIG).exists():
+        try:
+            _read(path)
+        except ValueError as error:
+            raise ValueError(f"path must not be a folder of something else: {error}") from None
+
+
+def _insertion(call):
+    """A call of `insert` as plain data, its block by the name in the table."""
+    row = known(call["block"])
+    if {**BLOCKS, **POOLINGS}.get(row.name) is not row.cls:
+        raise ValueError(
+            f"block {row.name!r} must have a name, by which it is found again: "
+            f"attention.register({row.name!r}, …), here and where the network is loaded"
+        )
+    placed = {key: plain(key, call[key]) for key in ("at", "stages", "after", "start", "options")}
+    return {"block": row.name, "version": row.version if row.family != "own" else None} | placed
+
+
+def _architecture(network, config, name, arguments):
+    """The architecture from which the network is built the same again."""
+    differences = []
+    with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay where they are
+        for architecture in candidates(network, name, arguments):
+            try:
+                built = _built(config | {"architecture": architecture})
+                different = difference(network, built)
+            except ValueError as error:
+                different = str(error)
+            if different is None:
+                return architecture
+            given = ", ".join(f"{k}={v!r}" for k, v in architecture["arguments"].items())
+            differences.append(f"{architecture['name']}({given}): {different}")
+    raise ValueError(
+        "network must be one that its builder makes again, and it is not "
+        f"{differences[0]}. Say as architecture= and arguments= what it was made by, or keep "
+        "its state_dict, with safetensors.torch.save_model"
+    )
+
+
+def _built(config):
+    """The network of a configuration, with new weights."""
+    network = build(config["architecture"])
+    for call in config["insertions"]:
+        _insert(network, call)
+    return network.to(getattr(torch, config["dtype"]))
+
+
+def _insert(network, call):
+    name, version = call["block"], call["version"]
+    if name not in (*BLOCKS, *POOLINGS):
+        raise ValueError(
+            f"block {name!r} is not known here: import the module that has it, and call "
+            f"attention.register({name!r}, …) before"
+        )
+    if version is not None and version != known(name).version:
+        raise ValueError(
+            f"block {name!r} was saved in version {version}, and version {known(name).version}, "
+            "which is here, computes something else"
+        )
+    given = {key: call[key] for key in ("at", "stages", "after", "start") if call[key] is not None}
+    try:
+        insert(network, name, **given, **call["options"])
+    except TypeError as error:
+        raise ValueError(f"block {name!r}: {error}") from error
+
+
+def _tensors(network):
+    """The tensors to write, each once, and {name: the name under which the same one is written}."""
+    tensors, names, shared = {}, {}, {}
+    for name, tensor in network.state_dict().items():
+        if not isinstance(tensor, torch.Tensor) or tensor.is_meta or tensor.is_quantized:
+            raise ValueError(f"{name} must be a tensor of numbers, got {type(tensor).__name__}")
+        memory = (tensor.device, tensor.data_ptr(), tensor.shape, tensor.stride(), tensor.dtype)
+        kept = names.setdefault(memory, name) if tensor.numel() else name
+        if kept == name:
+            tensors[name] = tensor
+        else:
+            shared[name] = kept
+    return tensors, shared
+
+
+def _fill(network, tensors, shared):
+    """Put the saved weights, in their dtype, into a network that was built."""
+    state = network.state_dict()  # with the versions of its modules, which a file does not have
+    if lost := [kept for kept in shared.values() if kept not in list(tensors)]:
+        raise ValueError(f"its weights lack {lost[0]!r}, which is shared")
+    given = tensors | {name: tensors[kept] for name, kept in shared.items()}
+    if state.keys() != given.keys():
+        unlike = sorted(state.keys() ^ given.keys())
+        raise ValueError(f"its weights are not those of this network: {', '.join(unlike[:3])}")
+    for name in state:
+        state[name] = given[name]
+    network.load_state_dict(state, assign=True)
+    for name, kept in shared.items():
+        owner, _, slot = name.rpartition(".")
+        other, _, place = kept.rpartition(".")
+        setattr(network.get_submodule(owner), slot, getattr(network.get_submodule(other), place))
+
+
+def _dtype(network):
+    """The floating dtype of the weights, in which the buffers outside a state_dict are, too."""
+    kinds = {t.dtype for t in (*network.parameters(), *network.buffers()) if t.is_floating_point()}
+    name = str(kinds.pop()).removeprefix("torch.") if len(kinds) == 1 else "float32"
+    return name if name in DTYPES else "float32"
+
+
+def _in_channels_last(tensor):
+    last = tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last)
+    return last and not tensor.is_contiguous()
+
+
+def _expect_names(card, arguments):
+    """Raise a ValueError unless there are as many class names as the network has outputs."""
+    count = arguments.get("num_classes", arguments.get("classes"))
+    if card.classes is not None and count is not None and len(card.classes) != count:
+        raise ValueError(
+            f"classes must be the names of the network's {count} outputs, got {len(card.classes)}"
+        )
+
+
+def _libraries(library):
+    names = ["torch"] if library == "attention" else ["torch", library]
+    return {name: importlib.import_module(name).__version__ for name in names}
