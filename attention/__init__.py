@@ -42,8 +42,8 @@ from attention.blocks import (
 )
 from attention.cost import flops, parameters
 from attention.data import load
-from attention.deploy import load_network, save_network
-from attention.explain import capture, grad_cam, rollout
+from attention.deploy import fold, fold_report, load_network, save_network
+from attention.explain import capture, constancy, grad_cam, rollout
 from attention.networks import convvit, fast_resnet, insert, report, resnet, vit
 from attention.settings import profile
 from attention.training import Run, comparison, evaluate, fit, predict, pretrained, trained
@@ -52,7 +52,8 @@ __all__ = [
     "BAM", "BLOCKS", "CBAM", "ECA", "ELA", "POOLINGS", "SE", "SSE",
     "CoordinateAttention", "DotProductGate", "EncodingGate", "Gate", "GlobalContext", "Hybrid",
     "LocalAttention", "NonLocal", "Run", "SelfAttention", "SimAM", "SpatialGate",
-    "capture", "comparison", "convvit", "evaluate", "fast_resnet", "fit", "flops", "grad_cam",
-    "insert", "load", "load_network", "parameters", "predict", "pretrained", "profile",
-    "register", "report", "resnet", "rollout", "save_network", "trained", "vit",
+    "capture", "comparison", "constancy", "convvit", "evaluate", "fast_resnet", "fit", "flops",
+    "fold", "fold_report", "grad_cam", "insert", "load", "load_network", "parameters", "predict",
+    "pretrained", "profile", "register", "report", "resnet", "rollout", "save_network", "trained",
+    "vit",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ objects        does a map point at the object? Needs masks
 removal        does the answer depend on what a map points at? Deletion, insertion, ROAD
 sanity         does a map change with the weights? Agreement of two maps, intervals
 effect         does a map do anything? What is lost without it
+constancy      how constant a gate is: what its values vary with
 checks         of networks, images, maps: what these share
 """
 
@@ -22,6 +23,7 @@ from attention.explain.baselines import (
 )
 from attention.explain.blockmaps import Relevance, relevance, relevances
 from attention.explain.capture import Captured, capture, rollout
+from attention.explain.constancy import GateValues, constancy, gate_values, image_batches
 from attention.explain.effect import behaviour, knocked_out, replaced
 from attention.explain.every import BASELINE, GRAD_CAM, OWN, every_map
 from attention.explain.gradcam import grad_cam
@@ -30,9 +32,10 @@ from attention.explain.removal import Curve, areas, faithfulness, impute
 from attention.explain.sanity import mean_interval, randomised, rank_correlation
 
 __all__ = [
-    "BASELINE", "GRAD_CAM", "OWN", "Captured", "Curve", "Relevance", "areas", "behaviour",
-    "capture", "centred_gaussian", "corner_gaussian", "every_map", "faithfulness", "grad_cam",
-    "gradient_magnitude", "impute", "knocked_out", "localisation", "mean_interval",
-    "of_another_image", "random_maps", "randomised", "rank_correlation", "relevance", "relevances",
-    "replaced", "rollout", "smooth_noise",
+    "BASELINE", "GRAD_CAM", "OWN", "Captured", "Curve", "GateValues", "Relevance", "areas",
+    "behaviour", "capture", "centred_gaussian", "constancy", "corner_gaussian", "every_map",
+    "faithfulness", "gate_values", "grad_cam", "gradient_magnitude", "image_batches", "impute",
+    "knocked_out", "localisation", "mean_interval", "of_another_image", "random_maps",
+    "randomised", "rank_correlation", "relevance", "relevances", "replaced", "rollout",
+    "smooth_noise",
 ]  # fmt: skip
