@@ -2,7 +2,7 @@
 
 blocks      the attention blocks, one paper a file: nothing but torch
 networks    the networks they stand in, and insert(), which puts them there
-data        CIFAR-10, image folders, Shapes-10; batches made on the device
+data        CIFAR-10, folders of pictures, Shapes-10; batches made on the device
 training    Run says what to train, fit() trains it: a record and the weights
 explain     capture() gives every map of every block; Grad-CAM; the measures of an explanation
 deploy      what a network needs when it leaves the notebook: saved, and built again

@@ -156,7 +156,8 @@ def cases(images):
         "parameters": (cost.parameters, lambda: {"module": network()}, {"module": NETWORK}),
         "load": (
             attention.load, lambda: {"name": "shapes10"},
-            {"name": ("nope", "/nowhere/at/all", 3), "size": (8, -1, "x", True)},
+            {"name": ("nope", "/nowhere/at/all", 3), "size": (8, -1, "x", True),
+             "resize": (*CHOICE, "crop"), "broken": CHOICE},
         ),
         "shapes10": (
             data.shapes10, lambda: {"train": 20, "test": 20},

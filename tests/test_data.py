@@ -129,8 +129,8 @@ def test_wrong_values_in_the_environment(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     (tmp_path / "no.tar").write_bytes(b"no tar at all")
     for value, said in {
-        " ": "name must be", "no-such": "name must be", "/dev/null": "a folder or a tar",
-        str(tmp_path / "empty"): "no train/<class>/", str(tmp_path / "no.tar"): "damaged",
+        " ": "name must be", "no-such": "name must be", "/dev/null": "a folder, or an archive",
+        str(tmp_path / "empty"): "there is no folder", str(tmp_path / "no.tar"): "damaged",
     }.items():  # fmt: skip
         monkeypatch.setenv("ATTENTION_DATA", value)
         with pytest.raises(DataError, match=said):

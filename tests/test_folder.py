@@ -1,4 +1,7 @@
-"""Images from folders and tars: read as they are, or refused by name; and the cache."""
+"""Images from folders and tars: read as they are, or refused by name; and the cache.
+
+Folders as people have them are in test_layout.py, pictures in test_decode.py.
+"""
 
 import errno
 import io
@@ -13,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from attention.data import DataError, dataset, folder, load
+from attention.data import DataError, dataset, decode, layout, load
 
 
 def picture(seed, size=(8, 8), mode="RGB"):
@@ -46,10 +49,10 @@ def pack(tree, ending, prefix=""):
 
 
 def no_decoding(monkeypatch):
-    def decode(*_):
+    def refuse(*_):
         raise AssertionError("decoded, although the cache is good")
 
-    monkeypatch.setattr(folder, "_decode_image", decode)
+    monkeypatch.setattr(decode, "header", refuse)
 
 
 def test_a_folder_is_read(tree, tmp_path):
@@ -141,8 +144,9 @@ def break_tree(tree, how):
             file.unlink()
     elif how == "classes differ":
         (tree / "test" / "ant").rename(tree / "test" / "bee")
-    elif how == "no test":
+    elif how == "empty test":
         shutil.rmtree(tree / "test")
+        (tree / "test").mkdir()
     elif how == "no train":
         shutil.rmtree(tree / "train")
     elif how == "not an image":
@@ -170,7 +174,8 @@ def break_tree(tree, how):
 @pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("how, said", [
     ("empty class", "test/ant has no images"), ("classes differ", "'ant'.*'bee'"),
-    ("no test", "no test/<class>/"), ("no train", "no train/<class>/"),
+    ("empty test", "each class in test/, and there is none; without test/, test images are held"),
+    ("no train", "expected images in train/<class>/, and there is only test/"),
     ("not an image", "train/cat/1.png is no"), ("cut off", "train/cat/1.png is no"),
     ("not an image's name", "train/cat/list.csv"), ("too deep", "train/cat/more"),
     ("a folder, not a file", "train/cat/9.png is"), ("a pipe", "train/cat/9.png is"),
@@ -180,11 +185,7 @@ def break_tree(tree, how):
 ])  # fmt: skip
 def test_what_is_wrong_is_named(tree, tmp_path, packed, how, said):
     break_tree(tree, how)
-    path = tree
-    if packed:
-        for split in ("train", "test"):
-            (tree / split).mkdir(exist_ok=True)
-        path = pack(tree, ".tar.gz")
+    path = pack(tree, ".tar.gz") if packed else tree
     with pytest.raises(DataError, match=said) as error:
         load(path, tmp_path / "root")
     assert str(path) in str(error.value) and "\n" not in str(error.value)
@@ -193,15 +194,15 @@ def test_what_is_wrong_is_named(tree, tmp_path, packed, how, said):
 
 def test_links_that_lead_nowhere_or_in_a_circle(tree, tmp_path):
     (tree / "train" / "cat" / "9.png").symlink_to("9.png")
-    with pytest.raises(DataError, match="cannot list its files .*9.png"):
+    with pytest.raises(DataError, match="train/cat/9.png cannot be read .*symbolic links"):
         load(tree, tmp_path / "root")
     (tree / "train" / "cat" / "9.png").unlink()
     (tree / "train" / "dog").symlink_to("dog")
-    with pytest.raises(DataError, match="cannot list its files .*dog"):
+    with pytest.raises(DataError, match="train/dog cannot be read"):
         load(tree, tmp_path / "root")
     (tree / "train" / "dog").unlink()
     (tree / "train" / "dog").symlink_to("nowhere")
-    with pytest.raises(DataError, match="cannot list its files .*dog"):
+    with pytest.raises(DataError, match="train/dog cannot be read .*No such file"):
         load(tree, tmp_path / "root")
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(DataError, match="name must be"):
@@ -221,7 +222,7 @@ def test_a_pipe_or_a_device_is_no_tar(tmp_path):
     os.mkfifo(tmp_path / "pets.tar")
     (tmp_path / "zero.tar").symlink_to("/dev/zero")
     for name in ("pets.tar", "zero.tar"):
-        with pytest.raises(DataError, match="expected a folder or a tar"):
+        with pytest.raises(DataError, match="expected a folder, or an archive"):
             load(tmp_path / name, tmp_path / "root")
 
 
@@ -241,7 +242,7 @@ def test_what_would_not_fit_into_memory_is_refused_before_it_is_decoded(
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_file_too_large_for_an_image_is_not_read(tree, tmp_path, monkeypatch, packed):
-    monkeypatch.setattr(folder, "MOST_FILE_BYTES", 1 << 20)
+    monkeypatch.setattr(layout, "MOST_FILE_BYTES", 1 << 20)
     with open(tree / "train" / "cat" / "1.png", "r+b") as file:
         file.truncate((1 << 20) + 1)
     path = pack(tree, ".tar.gz") if packed else tree
@@ -275,9 +276,9 @@ def test_a_name_is_harmless_in_paths_and_tables(tree, tmp_path, given, wanted):
 def test_unknown_names_and_files(tmp_path):
     with pytest.raises(DataError, match="cifar10, shapes10, auto.*cifar11"):
         load("cifar11", tmp_path)
-    (tmp_path / "images.zip").write_bytes(b"x")
-    with pytest.raises(DataError, match=r"\.tar\.xz"):
-        load(tmp_path / "images.zip", tmp_path)
+    (tmp_path / "images.rar").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"\.zip.*\.tar\.xz"):
+        load(tmp_path / "images.rar", tmp_path)
 
 
 def test_a_tar_with_a_link_is_refused(tree, tmp_path):

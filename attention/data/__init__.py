@@ -3,7 +3,8 @@
 dataset    Split and Dataset: what everything else takes; mean and spread of the channels
 load       load(): by name or path, from the cache if it has been decoded before
 cifar10    CIFAR-10, from disk or from a mirror, every MD5 checked
-folder     a tree of images, or a tar of one
+folder     a folder of pictures as people have them, or a tar or zip of one: see
+           trees (what lies in it), layout (which split and class) and decode (the pixels)
 shapes10   Shapes-10, drawn here: ten shapes, and the mask of each
 batches    training batches made on the device; images in order for evaluation
 splits     images held out to choose by, and labels without meaning

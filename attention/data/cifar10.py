@@ -116,7 +116,7 @@ def _no_cifar10(archive, reasons):
         "CIFAR-10 is neither on disk nor could it be downloaded:\n"
         + "".join(f"  - {reason}\n" for reason in reasons)
         + f"What you can do: put {archive.name} (MD5 {CIFAR10.tgz_md5}) into {archive.parent}; or "
-        "set ATTENTION_DATA to a folder or tar of images, or to shapes10, which is drawn here."
+        "set ATTENTION_DATA to a folder, zip or tar of images, or to shapes10, which is drawn here."
     )
 
 

@@ -1,250 +1,177 @@
-"""Images from disk: an image-folder tree, or a tar of one.
+"""Images from disk: a folder of pictures, or a tar or zip of one, as a Dataset.
 
-    train/<class>/*.jpg   test/<class>/*.jpg        .jpg, .jpeg, .png in any case; grey becomes RGB
-
-What torchvision's ImageFolder would skip or cut short in silence (an empty class, a truncated
-archive, 16 bits a channel) is a `DataError` that names the file. A tar is read, never extracted.
+Where there is no test split one is made: a fifth of each class, the files whose SHA-256 comes
+first. So it is the same in whatever order and under whatever names they lie, copies of one file are
+never on both sides, and a picture that is added changes the place of one other at most.
 """
 
-import gzip
 import hashlib
-import io
-import lzma
-import os
 import re
-import stat
-import tarfile
-import warnings
-import zlib
-from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
+from attention.data import decode, layout
 from attention.data.dataset import DataError, Dataset, Split, expect_room
+from attention.data.trees import Unreadable, ending, opened
 
-SPLITS = ("train", "test")
-IMAGE_ENDINGS = (".jpg", ".jpeg", ".png")
-TARS = {".tar": open, ".tar.gz": gzip.open, ".tgz": gzip.open, ".tar.xz": lzma.open}
-MOST_FILE_BYTES = 1 << 28  # of one image file or header: more is a mistake, or a bomb
+FORM = 2  # of what is read from the same files: another number, and caches are made anew
+TEST_SHARE = 0.2
+SIZES = (32, 64, 96, 128, 160, 192, 224)  # that are usual, to suggest one
 
 
 def name(path: Path) -> str:
     """What the dataset at `path` is called: the file name without the ending, made harmless."""
-    ending = "" if path.is_dir() else _ending(path)
-    harmless = re.sub(r"[^\w .()+-]", "-", path.name[: len(path.name) - len(ending)])
+    end = "" if path.is_dir() else ending(path)
+    harmless = re.sub(r"[^\w .()+-]", "-", path.name[: len(path.name) - len(end)])
     return harmless.lstrip(" .()+-")[:64] or "images"
 
 
 def state(path: Path) -> str:
     """A text that changes whenever the files do. Nothing is decoded."""
-    files = _list_folder(path) if path.is_dir() else {(): path.stat()}
-    lines = [f"{'/'.join(key)} {file.st_size} {file.st_mtime_ns}" for key, file in files.items()]
-    return hashlib.sha256("\n".join(lines).encode(errors="surrogateescape")).hexdigest()
-
-
-def read(path: Path, name: str, size: int | None = None) -> Dataset:
-    """Read the folder or tar at the absolute `path`, as a Dataset called `name`.
-
-    size: resize the images to size × size pixels; None: all must have one size.
-    """
     if path.is_dir():
-        files = _list_folder(path)
-        pixels = _decode(path, _read_folder(path, files), sorted(files), size)
+        with opened(path) as tree:
+            files = [(str(p), p.file.size, p.file.changed) for p in layout.pictures(tree)[0]]
     else:
-        with _open_tar(path) as tar:
-            files = _list_tar(path, tar)
-            pixels = _decode(path, _read_tar(tar, files), sorted(files), size)
-    classes = {name: number for number, name in enumerate(sorted({key[1] for key in files}))}
-    images, labels = torch.from_numpy(pixels), torch.tensor([classes[k[1]] for k in sorted(files)])
-    n = sum(key[0] == "test" for key in files)  # which are sorted before "train"
-    train, test = Split(images[n:], labels[n:]), Split(images[:n], labels[:n])
-    return Dataset(name, train, test, tuple(classes))
+        files = [(ending(path), path.stat().st_size, path.stat().st_mtime_ns)]
+    return hashlib.sha256(repr((FORM, files)).encode()).hexdigest()
 
 
-def _decode(path, contents, keys, size):
-    """uint8 (N,3,H,W) in the order of the keys; contents: pairs of a key and its file's bytes."""
-    about, place, pixels = f"{path}: ", {key: n for n, key in enumerate(keys)}, None
+def read(
+    path: Path, name: str, size: int | None = None, resize: str = "squash", broken: str = "refuse"
+) -> Dataset:
+    """Read the folder or archive at the absolute `path`, as a Dataset called `name`.
+
+    size: resize the images to size × size pixels; None: all must have one size. resize: "squash"
+    or "crop", see `decode.pixels`. broken: "refuse" or "skip" what cannot be read.
+    """
+    with opened(path) as tree:
+        pictures, notes = layout.pictures(tree)
+        wrong = {picture: picture.wrong for picture in pictures if picture.wrong}
+        if wrong and broken == "refuse":
+            raise _broken(path, wrong, len(pictures))
+        readable = [picture for picture in pictures if not picture.wrong]
+        images, digests, undecodable = _decode(tree, readable, size, resize)
+        wrong |= undecodable
+        if wrong and broken == "refuse":
+            raise _broken(path, wrong, len(pictures))
+        layout.expect_left(tree, pictures, wrong)
+    if wrong:
+        files = layout.counted(len(wrong), "file")
+        notes.append(f"skipped: {files} that cannot be read: {_named(wrong, 100)}")
+    splits = {}
+    for number, picture in enumerate(readable):
+        if picture not in wrong:
+            splits.setdefault(picture.split, []).append(number)
+    if "test" not in splits:
+        total, labels = len(splits["train"]), [picture.label for picture in readable]
+        splits["test"] = _cut(path, splits["train"], labels, digests)
+        splits["train"] = sorted(set(splits["train"]) - set(splits["test"]))
+        notes.append(
+            f"there is no test split: {len(splits['test']):,} of {total:,} images are held out as "
+            "one, a fifth of each class, by the SHA-256 of their files, so always the same ones"
+        )
+    notes += _shared(splits, images, readable)
+    classes = sorted({picture.label for picture in readable})
+    labels = torch.tensor([classes.index(picture.label) for picture in readable])
+    made = {split: _take(images, labels, numbers) for split, numbers in splits.items()}
+    return Dataset(
+        name, made["train"], made["test"], tuple(classes), made.get("validation"), tuple(notes)
+    )
+
+
+def _decode(tree, pictures, size, resize):
+    """(uint8 (N,3,H,W), the SHA-256 of each file, {picture: why it cannot be read})"""
+    about, count = f"{tree.path}: ", len(pictures)
+    images, digests, wrong, first = None, [None] * count, {}, None
     if size is not None:
-        expect_room(about, len(keys), size, size)
-    for key, content in tqdm(contents, f"Decoding {path.name}", len(keys), unit=" images"):
+        expect_room(about, count, size, size)
+    # an archive is read from its beginning to its end
+    order = sorted(range(count), key=lambda number: pictures[number].file.place)
+    for number in tqdm(order, f"Decoding {tree.path.name}", unit=" images"):
+        picture = pictures[number]
         try:
-            image = _decode_image(content, size)
-        except Exception as error:  # Pillow's decoders raise nearly anything
-            file = "/".join(key)
-            raise DataError(f"{about}{file} is no readable JPEG or PNG image ({error})") from error
-        if pixels is None:
-            expect_room(about, len(keys), *image.shape[1:])
-            pixels, first = np.empty((len(keys), *image.shape), np.uint8), key
-        if image.shape != pixels.shape[1:]:
-            one, other = (f"{'/'.join(k)} {x.shape[2]}×{x.shape[1]}"
-                          for k, x in ((first, pixels[0]), (key, image)))  # fmt: skip
-            raise DataError(
-                f"{about}expected images of one size, but {one} and {other} pixels differ; "
-                "pass size= to resize them"
-            )
-        pixels[place[key]] = image
-    return pixels
-
-
-def _decode_image(content, size):
-    """The bytes of a JPEG or PNG file → uint8 (3,H,W)."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        opened = Image.open(io.BytesIO(content), formats=("JPEG", "PNG"))
-    with opened as image:
-        if image.format == "PNG" and content[24] > 8:  # the bit depth, in the header
-            raise ValueError("it has 16 bits a channel, of which 8 would be lost")
-        image = ImageOps.exif_transpose(image)  # photographs lie on their side without it
-        if "transparency" in image.info:
-            image = image.convert("RGBA")
-        image = image.convert("RGB")
-        if size is not None:
-            image = image.resize((size, size), Image.Resampling.BILINEAR)
-        return np.asarray(image).transpose(2, 0, 1)
-
-
-def _place(path, parts):
-    """The parts of a path below the top if it is a class folder or in one, else None: ignored.
-
-    Hidden files (`.DS_Store`, `._0001.jpg`) are ignored too. A DataError if a class folder holds
-    anything but images.
-    """
-    hidden = any(p.startswith(".") or p.lower() in ("thumbs.db", "desktop.ini") for p in parts)
-    if hidden or len(parts) < 2 or parts[0] not in SPLITS:
-        return None
-    if len(parts) > 3 or (len(parts) == 3 and not parts[2].lower().endswith(IMAGE_ENDINGS)):
-        raise DataError(
-            f"{path}: expected only images (*{', *'.join(IMAGE_ENDINGS)}) in train/<class>/ and "
-            f"test/<class>/, but there is {'/'.join(parts)}"
-        )
-    return parts
-
-
-def _check(path, sizes):
-    """Raise a DataError unless train and test have the same classes, each with images.
-
-    sizes: {(split, class, file name): its bytes, (split, class): 0}
-    """
-    classes = {split: {key[1] for key in sizes if key[0] == split} for split in SPLITS}
-    filled = {key[:2] for key in sizes if len(key) == 3}
-    for split in SPLITS:
-        if not classes[split]:
-            raise DataError(
-                f"{path}: expected images in train/<class>/ and test/<class>/, "
-                f"but there is no {split}/<class>/"
-            )
-        for name in sorted(classes[split]):
-            if (split, name) not in filled:
-                raise DataError(f"{path}: the class folder {split}/{name} has no images")
-    train, test = classes.values()
-    if train != test:
-        raise DataError(
-            f"{path}: train and test must have the same classes; only in train: "
-            f"{sorted(train - test) or 'none'}, only in test: {sorted(test - train) or 'none'}"
-        )
-    largest = max(sizes, key=sizes.get)
-    if sizes[largest] > MOST_FILE_BYTES:
-        raise DataError(
-            f"{path}: {'/'.join(largest)} has {sizes[largest]:,} bytes, more than the "
-            f"{MOST_FILE_BYTES:,} that an image may have"
-        )
-
-
-def _list_folder(path):
-    """{(split, class, file name): its stat}, sorted and checked."""
-    files, classes = {}, {}
-    try:
-        for split in SPLITS:
-            for folder in (path / split).iterdir() if (path / split).exists() else ():
-                if not _place(path, (split, folder.name)) or folder.is_file():
-                    continue
-                classes[split, folder.name] = 0
-                for entry in os.scandir(folder):
-                    key = _place(path, (split, folder.name, entry.name))
-                    if key is None:
-                        continue
-                    files[key] = entry.stat()
-                    if not stat.S_ISREG(files[key].st_mode):  # reading a pipe would hang
-                        raise DataError(f"{path}: {'/'.join(key)} is no file")
-    except OSError as error:  # a link that leads nowhere, a folder that may not be read
-        raise DataError(f"{path}: cannot list its files ({error})") from error
-    _check(path, classes | {key: file.st_size for key, file in files.items()})
-    return dict(sorted(files.items()))
-
-
-def _read_folder(path, files):
-    """Yield (split, class, file name), bytes."""
-    for key in files:
-        try:
-            yield key, path.joinpath(*key).read_bytes()
-        except OSError as error:
-            raise DataError(f"{path}: cannot read {'/'.join(key)} ({error})") from error
-
-
-def _ending(path):
-    ending = next((e for e in TARS if path.name.lower().endswith(e)), None)
-    if ending is None or not path.is_file():
-        raise DataError(f"{path}: expected a folder or a tar (*{', *'.join(TARS)})")
-    return ending
-
-
-class _Bounded(io.BufferedReader):
-    """A file of which nobody reads too much at once: a header may claim any length."""
-
-    def read(self, size=-1):
-        if not 0 <= size <= MOST_FILE_BYTES:
-            raise tarfile.ReadError(f"a header of {size:,} bytes")
-        return super().read(size)
-
-
-@contextmanager
-def _open_tar(path):
-    try:
-        with (
-            TARS[_ending(path)](path, "rb") as file,
-            tarfile.open(fileobj=_Bounded(file), mode="r:") as tar,
-        ):
-            yield tar
-    except (tarfile.TarError, EOFError, lzma.LZMAError, zlib.error, OSError) as error:
-        raise DataError(f"{path} is damaged or incomplete ({error})") from error
-
-
-def _list_tar(path, tar):
-    """{(split, class, file name): its member}, checked. The tar is read to its end's checksum."""
-    members, classes, tops = {}, {}, set()
-    for member in tar:
-        parts = tuple(p for p in PurePosixPath(member.name).parts if p != ".")
-        top = ()
-        if parts and parts[0] not in SPLITS:  # everything may lie in one folder
-            top, parts = parts[:1], parts[1:]
-        key = _place(path, parts) if not "".join(top).startswith(".") else None
-        if key is None or (len(key) == 2 and member.isreg()):
+            content = tree.content(picture.parts)
+            with decode.header(content) as opened_image:
+                if images is None and size is None:
+                    expect_room(about, count, *opened_image.size)
+                image = decode.pixels(opened_image, size, resize)
+        except Unreadable as error:
+            wrong[picture] = str(error)
             continue
-        tops.add(top)
-        if len(tops) > 1:
-            raise DataError(f"{path}: more than one folder has a train/ or test/")
-        if len(key) == 2 and member.isdir():
-            classes[key] = 0
-        elif member.isreg():
-            members[key] = member
-        else:
-            raise DataError(f"{path}: {member.name} is a link or folder, not an image")
-    rest = 0
-    while chunk := tar.fileobj.read(1 << 20):  # zeros alone, or tarfile stopped at a broken header
-        rest += len(chunk)
-        if any(chunk):
-            raise tarfile.ReadError("a broken header")
-    if rest == 0:
-        raise tarfile.ReadError("the end is missing")
-    _check(path, classes | {key: member.size for key, member in members.items()})
-    return members
+        digests[number] = hashlib.sha256(content).digest()
+        if images is None:
+            images, first = np.empty((count, *image.shape), np.uint8), picture
+        if image.shape != images.shape[1:]:
+            (_, *one), (_, *other) = images.shape[1:], image.shape
+            fitting = [s for s in SIZES if s <= min(*one, *other)] or SIZES[:1]
+            raise DataError(
+                f"{about}expected images of one size, but {first} {one[1]}×{one[0]} and {picture} "
+                f"{other[1]}×{other[0]} pixels differ; pass size= to resize them, say "
+                f"size={fitting[-1]}"
+            )
+        images[number] = image
+    return images, digests, wrong
 
 
-def _read_tar(tar, members):
-    """Yield (split, class, file name), bytes."""
-    for key, member in members.items():
-        yield key, tar.extractfile(member).read()
+def _cut(path, numbers, labels, digests):
+    """Those of the numbers that become test images: a share of each class, by their digests."""
+    classes = {}  # {label: {digest: the numbers of equal files, which stay together}}
+    for number in numbers:
+        same = classes.setdefault(labels[number], {})
+        same.setdefault(digests[number], []).append(number)
+    test = []
+    for label, same in classes.items():
+        if len(same) < 2:
+            raise DataError(
+                f"{path}: there is no test split, and none can be held out: the class {label!r} "
+                "needs at least 2 different pictures"
+            )
+        wanted = max(1, round(TEST_SHARE * sum(map(len, same.values()))))
+        chosen = []
+        for digest in sorted(same)[:-1]:
+            if len(chosen) < wanted:
+                chosen += same[digest]
+        test += chosen
+    return sorted(test)
+
+
+def _shared(splits, images, pictures):
+    """A note for each two splits that have pictures in common, pixel for pixel."""
+    seen, notes = {}, []
+    for split in ("train", "validation", "test"):
+        twice = {}
+        for number in splits.get(split, ()):
+            digest = hashlib.sha256(images[number]).digest()
+            other, before = seen.setdefault(digest, (split, number))
+            if other != split:
+                twice.setdefault(other, {})[pictures[number]] = f"is {pictures[before]}"
+        notes += [
+            f"in {split} and in {other}: {layout.counted(len(found), 'image')}, the same pixel for "
+            f"pixel, so that what is measured there says little: {_named(found, 5)}"
+            for other, found in twice.items()
+        ]
+    return notes
+
+
+def _take(images, labels, numbers):
+    """The Split of these rows; a view where they follow each other."""
+    first, last = numbers[0], numbers[-1]
+    index = slice(first, last + 1) if len(numbers) == last + 1 - first else numbers
+    return Split(torch.from_numpy(images[index]), labels[index])
+
+
+def _broken(path, wrong, total):
+    return DataError(
+        f"{path}: {len(wrong):,} of {total:,} files cannot be read: {_named(wrong, 5)}; "
+        'load(…, broken="skip") leaves such out'
+    )
+
+
+def _named(reasons, most):
+    """{picture: reason} in words, the first few of them."""
+    listed = sorted(f"{picture} {reason}" for picture, reason in reasons.items())[:most]
+    more = [f"and {len(reasons) - most} more"] if len(reasons) > most else []
+    return "; ".join(listed + more)
