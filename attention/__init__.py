@@ -11,12 +11,14 @@ study       many runs: what is missing, in order, within a budget
 figures     tables and maps in, figure out
 survey      every map of every trained network measured, and kept
 benchmark   what a block and the trainer cost
-checks, files, cost, settings, exercises    what these share
+checks, files, cost, settings, extras, exercises    what these share
 
 >>> network = attention.insert(torchvision.models.resnet18(), "cbam")
 >>> with attention.capture(network) as maps:
 ...     network(images)
 """
+
+from typing import TYPE_CHECKING
 
 from attention.blocks import (
     BAM,
@@ -41,12 +43,15 @@ from attention.blocks import (
     register,
 )
 from attention.cost import flops, parameters
-from attention.data import load
 from attention.deploy import fold, fold_report, load_network, save_network
 from attention.explain import capture, constancy, grad_cam, rollout
+from attention.extras import at_first_use
 from attention.networks import convvit, fast_resnet, insert, report, resnet, vit
 from attention.settings import profile
-from attention.training import Run, comparison, evaluate, fit, predict, pretrained, trained
+
+if TYPE_CHECKING:
+    from attention.data import load
+    from attention.training import Run, comparison, evaluate, fit, predict, pretrained, trained
 
 __all__ = [
     "BAM", "BLOCKS", "CBAM", "ECA", "ELA", "POOLINGS", "SE", "SSE",
@@ -57,3 +62,21 @@ __all__ = [
     "pretrained", "profile", "register", "report", "resnet", "rollout", "save_network", "trained",
     "vit",
 ]  # fmt: skip
+
+# These need the notebooks' packages; the blocks, `insert`, `capture` and `save_network` do not.
+__getattr__ = at_first_use(
+    __name__,
+    {
+        "data": "attention.data",
+        "training": "attention.training",
+        "load": "attention.data",
+        **dict.fromkeys(
+            ("Run", "comparison", "evaluate", "fit", "predict", "pretrained", "trained"),
+            "attention.training",
+        ),
+    },
+)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

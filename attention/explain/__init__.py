@@ -13,6 +13,8 @@ constancy      how constant a gate is: what its values vary with
 checks         of networks, images, maps: what these share
 """
 
+from typing import TYPE_CHECKING
+
 from attention.explain.baselines import (
     centred_gaussian,
     corner_gaussian,
@@ -24,12 +26,15 @@ from attention.explain.baselines import (
 from attention.explain.blockmaps import Relevance, relevance, relevances
 from attention.explain.capture import Captured, capture, rollout
 from attention.explain.constancy import GateValues, constancy, gate_values, image_batches
-from attention.explain.effect import behaviour, knocked_out, replaced
 from attention.explain.every import BASELINE, GRAD_CAM, OWN, every_map
 from attention.explain.gradcam import grad_cam
-from attention.explain.objects import localisation
-from attention.explain.removal import Curve, areas, faithfulness, impute
-from attention.explain.sanity import mean_interval, randomised, rank_correlation
+from attention.extras import at_first_use
+
+if TYPE_CHECKING:
+    from attention.explain.effect import behaviour, knocked_out, replaced
+    from attention.explain.objects import localisation
+    from attention.explain.removal import Curve, areas, faithfulness, impute
+    from attention.explain.sanity import mean_interval, randomised, rank_correlation
 
 __all__ = [
     "BASELINE", "GRAD_CAM", "OWN", "Captured", "Curve", "GateValues", "Relevance", "areas",
@@ -39,3 +44,18 @@ __all__ = [
     "randomised", "rank_correlation", "relevance", "relevances", "replaced", "rollout",
     "smooth_noise",
 ]  # fmt: skip
+
+# These make tables and intervals, with pandas and SciPy, which the maps do not need.
+_LATE = {
+    "effect": ("behaviour", "knocked_out", "replaced"),
+    "objects": ("localisation",),
+    "removal": ("Curve", "areas", "faithfulness", "impute"),
+    "sanity": ("mean_interval", "randomised", "rank_correlation"),
+}
+__getattr__ = at_first_use(
+    __name__, {name: f"{__name__}.{file}" for file, names in _LATE.items() for name in names}
+)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
