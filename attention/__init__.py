@@ -9,6 +9,7 @@ deploy      what a network needs when it leaves the notebook: saved, and built a
 results     records into tables, statistics, findings
 study       many runs: what is missing, in order, within a budget
 figures     tables and maps in, figure out
+compare     which block for a folder of pictures: from the folder to one page
 survey      every map of every trained network measured, and kept
 benchmark   what a block and the trainer cost
 checks, files, cost, settings, extras, exercises    what these share

@@ -3,6 +3,7 @@
 ATTENTION_HOME      the folder that holds data/ and figures/; else the checkout, else here
 ATTENTION_PROFILE   smoke (seconds), quick (a CPU, minutes) or full (a GPU)
 ATTENTION_DATA      the dataset, see `attention.load`
+ATTENTION_OFFLINE   1: nothing is downloaded
 ATTENTION_MINUTES   how long a notebook may train, in every profile; what is missing stays missing
 ATTENTION_RETRAIN   1: train again what comes trained with the repository
 
@@ -23,6 +24,7 @@ PROFILES = {
     "quick": {"epochs": 10},
     "full": {"epochs": 30},
 }
+OFF, ON = ("", "0", "false", "no", "off"), ("1", "true", "yes", "on")  # of ATTENTION_OFFLINE
 
 
 def home() -> Path:
@@ -72,3 +74,9 @@ def minutes() -> float | None:
     if not 0 < limit < math.inf:
         raise ValueError(f"ATTENTION_MINUTES must be a number of minutes above 0, got {chosen!r}")
     return limit
+
+
+def offline() -> bool:
+    """Whether ATTENTION_OFFLINE forbids downloads. An unclear value is an error, not a guess."""
+    chosen = os.environ.get("ATTENTION_OFFLINE", "").strip().lower()
+    return one_of("ATTENTION_OFFLINE", chosen, (*OFF, *ON)) in ON

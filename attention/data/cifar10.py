@@ -3,7 +3,6 @@
 The archive is the one torchvision takes, and its MD5s are torchvision's.
 """
 
-import os
 import tarfile
 import tempfile
 import time
@@ -16,9 +15,9 @@ import torch
 from torchvision.datasets import CIFAR10
 from tqdm.auto import tqdm
 
-from attention.checks import one_of
 from attention.data.dataset import DataError, Dataset, Split
 from attention.files import set_aside
+from attention.settings import offline
 
 # Byte-identical copies of the archive. The original host is last: it sends 50-110 kB/s.
 CIFAR10_MIRRORS = (
@@ -30,7 +29,6 @@ CIFAR10_MIRRORS = (
 )
 ARCHIVE_BYTES = 170_498_071
 CONNECT_SECONDS, READ_SECONDS = 5, 20  # a mirror that is silent for so long is given up
-OFF, ON = ("", "0", "false", "no", "off"), ("1", "true", "yes", "on")  # of ATTENTION_OFFLINE
 PATIENCE_SECONDS = 60  # spent on mirrors that could not be reached; then the others are not tried
 
 
@@ -72,7 +70,7 @@ def _extracted(root):
 
 def _download(archive):
     """Download the archive from the first mirror that sends it, checked by its MD5."""
-    if _offline():
+    if offline():
         raise _no_cifar10(archive, ["ATTENTION_OFFLINE is set: nothing was downloaded"])
     pooch.get_logger().setLevel("ERROR")
     reasons, fruitless = [], 0.0
@@ -102,13 +100,6 @@ def _download(archive):
     except OSError as error:
         reasons.append(f"cannot write to {archive.parent} ({error.strerror or error})")
     raise _no_cifar10(archive, reasons)
-
-
-def _offline():
-    """Whether ATTENTION_OFFLINE forbids downloads. An unclear value is an error, not a guess."""
-    chosen = os.environ.get("ATTENTION_OFFLINE", "").strip().lower()
-    one_of("ATTENTION_OFFLINE", chosen, (*OFF, *ON))
-    return chosen in ON
 
 
 def _no_cifar10(archive, reasons):

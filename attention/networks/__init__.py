@@ -2,6 +2,7 @@
 
 resnet       the ResNet for CIFAR-10 (He et al. 2016)
 fast         a network that learns in a few epochs, with a whitening layer (Jordan 2024)
+photographs  torchvision's ResNet-18, pretrained or not
 transformer  ViT (Dosovitskiy et al. 2021), and its hybrid with a convolutional stem
 table        NETWORKS: each of them by name
 anatomy      where a network has its stages, branches and pooling; also torchvision's networks
@@ -12,13 +13,14 @@ insert       insert() puts a block there, report() says where and what it costs
 from attention.networks.anatomy import Branch, branches, last_stage, pool_slot, stages
 from attention.networks.fast import Whitening, fast_resnet, whiten
 from attention.networks.insert import Placement, insert, report
+from attention.networks.photographs import IMAGENET, resnet18
 from attention.networks.places import FromIdentity
 from attention.networks.resnet import Network, Residual, resnet
 from attention.networks.table import NETWORKS, Architecture
 from attention.networks.transformer import VisionTransformer, convvit, vit
 
 __all__ = [
-    "Architecture", "Branch", "FromIdentity", "NETWORKS", "Network", "Placement", "Residual",
-    "VisionTransformer", "Whitening", "branches", "convvit", "fast_resnet", "insert",
-    "last_stage", "pool_slot", "report", "resnet", "stages", "vit", "whiten",
+    "Architecture", "Branch", "FromIdentity", "IMAGENET", "NETWORKS", "Network", "Placement",
+    "Residual", "VisionTransformer", "Whitening", "branches", "convvit", "fast_resnet", "insert",
+    "last_stage", "pool_slot", "report", "resnet", "resnet18", "stages", "vit", "whiten",
 ]  # fmt: skip

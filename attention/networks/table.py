@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from attention.networks.fast import fast_resnet
+from attention.networks.photographs import IMAGENET, resnet18
 from attention.networks.resnet import resnet
 from attention.networks.transformer import convvit, vit
 
@@ -32,6 +33,10 @@ NETWORKS = {
         *(
             Architecture(f"resnet{depth}", functools.partial(resnet, depth), "resnet")
             for depth in (20, 26, 32, 44, 56, 110)
+        ),
+        Architecture("resnet18", resnet18, "photographs"),
+        Architecture(
+            "resnet18-pretrained", functools.partial(resnet18, weights=IMAGENET), "fine-tuning"
         ),
         Architecture("vit", vit, "transformer"),
         Architecture("convvit", convvit, "transformer"),

@@ -1,6 +1,6 @@
 """A study: many networks, several seeds, one list.
 
-work    work() trains what has no record yet, within a `Budget`
+work    work() trains what has no record yet, within a `Budget`; `Times` says how long runs take
 grids   GRIDS: the lists: the comparison, the ablations, the search, and the comparison on Shapes-10
 
 `python -m attention.study` does all of it.
@@ -8,6 +8,6 @@ grids   GRIDS: the lists: the comparison, the ablations, the search, and the com
 
 from attention.study import grids
 from attention.study.grids import GRIDS
-from attention.study.work import Budget, work
+from attention.study.work import Budget, Times, work
 
-__all__ = ["GRIDS", "Budget", "grids", "work"]
+__all__ = ["GRIDS", "Budget", "Times", "grids", "work"]

@@ -16,6 +16,14 @@ RECIPES = {
         "optimizer": "sgd", "batch_size": 128, "learning_rate": 0.1, "norm_bias_rate": 1.0,
         "warmup": 0.2, "momentum": 0.9, "weight_decay": 5e-4, "label_smoothing": 0.1, "crop": 4,
     },
+    "photographs": {
+        "optimizer": "sgd", "batch_size": 32, "learning_rate": 0.05, "norm_bias_rate": 1.0,
+        "warmup": 0.2, "momentum": 0.9, "weight_decay": 5e-4, "label_smoothing": 0.1, "crop": 8,
+    },
+    "fine-tuning": {
+        "optimizer": "sgd", "batch_size": 32, "learning_rate": 0.01, "norm_bias_rate": 1.0,
+        "warmup": 0.2, "momentum": 0.9, "weight_decay": 1e-4, "label_smoothing": 0.1, "crop": 8,
+    },
     "transformer": {
         "optimizer": "adamw", "batch_size": 128, "learning_rate": 1e-3, "norm_bias_rate": 1.0,
         "warmup": 0.15, "momentum": 0.9, "weight_decay": 0.05, "label_smoothing": 0.1, "crop": 4,

@@ -1,0 +1,240 @@
+"""What a comparison has found, as its page tells it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from attention.blocks import BLOCKS
+from attention.compare import evidence, page
+from attention.compare.plan import Plan, counts
+from attention.compare.rounds import Rounds
+from attention.compare.verdict import PLAIN, differences, judge
+from attention.data import Split
+from attention.deploy import save_network
+from attention.settings import home, profile
+from attention.training import Files, trained
+
+PICTURES = 6  # with maps
+READING = (
+    "Points are percentage points of accuracy. The interval counts that other seeds would train "
+    "other networks and that other pictures would be answered otherwise; it holds for all blocks "
+    "of the table at once. A block is shown to be better or worse where it excludes zero. Training "
+    "times are those of the trainings; the time of one picture was measured at the end, on the "
+    "same machine, at batch size 1."
+)
+
+CLASSIFY = """\
+import attention, torch
+from PIL import Image
+from torchvision.transforms.functional import pil_to_tensor
+
+network = attention.load_network({path!r})
+picture = pil_to_tensor(Image.open("picture.jpg").convert("RGB"))
+with torch.no_grad():
+    shares = network(network.card.prepare(picture)).softmax(1)[0]
+print(network.card.classes[shares.argmax()], f"{{shares.max():.0%}}")"""
+
+
+def findings(
+    plan: Plan, rounds: Rounds, device: torch.device, resized: str = "", command: str = ""
+) -> dict[str, Any]:
+    """All that `page.render` takes, of the complete rounds.
+
+    resized: a sentence on the size of the pictures. command: what to type to go on.
+    """
+    data, names = plan.data, {b: n for b, n in plan.names.items() if b not in rounds.failed}
+    blocks, plain = list(names), names[None]
+    test, validation = tested(plan), data.validation
+    shares = {block: answers(plan, rounds, block, test) for block in blocks}
+    right = {names[b]: (shares[b].argmax(2) == test.labels).numpy() for b in blocks}
+    enough = min(len(rounds.complete), len(blocks), len(test)) > 1
+    pairs = differences(right, plain) if enough else None
+    chosen_by = None
+    if validation is not None:
+        chosen_by = {
+            names[b]: accuracy(answers(plan, rounds, b, validation), validation) for b in blocks
+        }
+    others = chosen_by and {name: x for name, x in chosen_by.items() if name != plain}
+    verdict = judge(pairs, len(test), {name: block for block, name in names.items()}, others)
+    shown = verdict.best or blocks[-1]
+    networks = {block: network_of(plan, block, device) for block in blocks}
+    costs = pd.DataFrame.from_dict({
+        names[block]: {
+            "label": called(block), "accuracy": accuracy(shares[block], test),
+            "parameters": rounds.complete[0][block]["result"]["parameters"],
+            "seconds": np.mean([found[block]["cost"]["seconds"] for found in rounds.complete]),
+            "milliseconds": evidence.milliseconds(networks[block], data.size),
+            "validation": chosen_by and chosen_by[names[block]],
+        }
+        for block in blocks
+    }, orient="index")  # fmt: skip
+    mistakes = evidence.worst(shares[verdict.take][0], test.labels)
+    return {
+        "name": data.name, "about": about(plan), "verdict": verdict,
+        "warnings": warnings(rounds), "seeds": list(range(len(rounds.complete))),
+        "classes": data.classes, "compared": pairs is not None, "validated": bool(chosen_by),
+        "rows": page.results(costs, pairs, names[verdict.take]), "reading": READING,
+        "caption": f"Mean over {len(rounds.complete)} seeds, {len(test):,} test pictures.",
+        "matrices": [
+            page.matrix(
+                called(block),
+                evidence.confusion(shares[block].argmax(2), test.labels, len(data.classes)),
+                data.classes,
+            )
+            for block in dict.fromkeys((shown, None))
+        ],
+        "mistaken": called(verdict.take), "shown": called(shown),
+        "mistakes": page.shown_mistakes(mistakes, test.images, data.classes),
+        "steps": steps(saved(networks[verdict.take], plan, verdict.take), verdict.take),
+        "provenance": provenance(plan, rounds, resized, command),
+    } | looked_at(networks[shown], networks[None], test, plan)  # fmt: skip
+
+
+def tested(plan: Plan) -> Split:
+    """The test pictures of the runs: all, or as many as the profile takes."""
+    number = counts(plan.round(0)[0], plan.data)[1]
+    test = plan.data.test
+    return test if number == len(test) else test.spread(number)
+
+
+def answers(plan: Plan, rounds: Rounds, block: str | None, split: Split) -> torch.Tensor:
+    """Probabilities (seeds, pictures, classes) of the network with this block."""
+    return torch.stack([
+        evidence.probabilities(plan.run(block, seed), split, plan.data, found[block])
+        for seed, found in enumerate(rounds.complete)
+    ])  # fmt: skip
+
+
+def accuracy(shares: torch.Tensor, split: Split) -> float:
+    """In percent, over seeds and pictures."""
+    return 100 * float((shares.argmax(2) == split.labels).double().mean())
+
+
+def network_of(plan: Plan, block: str | None, device: torch.device) -> nn.Module:
+    """The trained network of the first seed, which is not the best one."""
+    return trained(plan.run(block), plan.data, device, progress=False)
+
+
+def called(block: str | None) -> str:
+    """A network in a table."""
+    return "plain" if block is None else block
+
+
+def about(plan: Plan) -> str:
+    """What was compared on what."""
+    (train, test), data = counts(plan.round(0)[0], plan.data), plan.data
+    return (
+        f"{', '.join(plan.blocks)}, each against {PLAIN}, in {plan.why}. "
+        f"{train:,} training and {test:,} test pictures of {data.size[1]}×{data.size[0]} pixels, "
+        f"{len(data.classes)} classes."
+    )
+
+
+def warnings(rounds: Rounds) -> list[str]:
+    """What a reader has to know before the numbers."""
+    said = []
+    if profile() == "smoke":
+        said.append(
+            "This is the smoke profile: networks that have hardly learned anything, to try the "
+            "command. Nothing here says which block to take."
+        )
+    if rounds.failed:
+        said.append(
+            f"Left out, since a training of it has no record: {', '.join(rounds.failed)}. What was "
+            "said while it was trained tells why."
+        )
+    for seed, found in enumerate(rounds.complete):
+        machines = {where(record) for record in found.values()}
+        if len(machines) > 1:
+            said.append(
+                f"The networks of seed {seed} were trained on several machines or precisions "
+                f"({'; '.join(sorted(machines))}): their differences may be those of the machines."
+            )
+    return said
+
+
+def where(record: dict) -> str:
+    """The machine and precision of a record."""
+    machine = record["machine"]
+    return f"{machine['hardware']}, {machine['threads']} threads, {machine['precision']}"
+
+
+def looked_at(network: nn.Module, plain: nn.Module, test: Split, plan: Plan) -> dict[str, Any]:
+    """The part of the page with maps."""
+    sample, data = test.spread(min(PICTURES, len(test))), plan.data
+    columns, rows = page.shown_maps(
+        evidence.maps(network, plain, sample.images, data), sample.images,
+        [data.classes[label] for label in sample.labels],
+    )  # fmt: skip
+    notes = list(dict.fromkeys(f"{column['heading']}: {column['note']}" for column in columns))
+    small = max(data.size) <= page.SMALL
+    return {"columns": columns, "maps": rows, "notes": notes, "small": small}
+
+
+def saved(network: nn.Module, plan: Plan, block: str | None) -> Path:
+    """The folder at home that `load_network` builds the network from."""
+    data = plan.data
+    path = home() / "data" / "compare" / data.name / plan.network / called(block)
+    return save_network(
+        network, path, classes=data.classes, mean=data.mean, std=data.std, size=data.size
+    )
+
+
+def steps(path: Path, take: str | None) -> list[dict[str, str]]:
+    """What to type to use the network that was saved at `path`, and to train another."""
+    path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+    found = [{
+        "text": "What a new picture shows, answered by the network of seed 0 (which was not chosen "
+        "for its accuracy; it knows the size and the classes):",
+        "code": CLASSIFY.format(path=str(path)),
+    }]  # fmt: skip
+    if take is not None:
+        start = ', start="identity"' if take in BLOCKS else ""
+        found.append({
+            "text": "The block in a network of your own, to be trained on:",
+            "code": "import attention, torchvision\n\n"
+            'network = torchvision.models.resnet50(weights="DEFAULT")\n'
+            f'attention.insert(network, "{take}"{start})\nprint(attention.report(network))',
+        })  # fmt: skip
+    return found
+
+
+def provenance(
+    plan: Plan, rounds: Rounds, resized: str, command: str
+) -> list[tuple[str, str]]:  # fmt: skip
+    """Where every number comes from: terms and words."""
+    data, records = plan.data, [r for found in rounds.complete for r in found.values()]
+    run, machine = plan.round(0)[0].resolved(), records[-1]["machine"]
+    counted = {part: split.labels.bincount(minlength=len(data.classes)).tolist()
+               for part, split in (("training", data.train), ("test", data.test))}  # fmt: skip
+    classes = "; ".join(
+        f"{name}: {counted['training'][n]} and {counted['test'][n]}"
+        for n, name in enumerate(data.classes[: page.MOST_CLASSES])
+    )
+    more = len(data.classes) - page.MOST_CLASSES
+    seeds = range(len(rounds.complete))
+    return [
+        ("dataset", f"{data!r}; SHA-256 {data.checksum}"),
+        ("split", " ".join([*data.notes, resized]).strip()
+         or "as the folder has it: train and test"),
+        ("pictures a class, training and test", classes + f"; and {more} more" * (more > 0)),
+        ("network", f"{plan.network}: {plan.why}"),
+        ("training", f"{run.epochs} epochs, batches of {run.batch_size}, {run.optimizer}, learning "
+         f"rate {run.learning_rate:g}; the final epoch counts, never the best"),
+        ("seeds", f"{', '.join(map(str, seeds))}; the same initial weights, order and augmentation "
+         "for all networks of a seed, as far as they have layers in common"),
+        ("hardware", "; ".join(dict.fromkeys(where(record) for record in records))),
+        ("time", f"{page.duration(sum(r['cost']['seconds'] for r in records))} of training"),
+        ("versions", f"Python {machine['python']}, torch {machine['torch']}, torchvision "
+         f"{machine['torchvision']}, this package at commit {machine['commit'] or 'unknown'}"),
+        ("test", "differences over seeds by two-way least squares, over pictures with one more won "
+         "and one more lost (Bonett & Price 2012); both errors added, t by Satterthwaite, "
+         "Bonferroni for the blocks"),
+        ("records", f"data/runs/{data.name}/, a JSON file and the weights of each: "
+         + ", ".join(Files(plan.run(block), data).record.name for block in rounds.complete[0])),
+        ("to go on", command),
+    ]  # fmt: skip

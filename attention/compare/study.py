@@ -1,0 +1,103 @@
+"""From a folder of pictures to the page that says which block to take."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from attention import checks
+from attention.compare import page
+from attention.compare.findings import findings
+from attention.compare.plan import Plan, counts, make_plan, seconds
+from attention.compare.rounds import train
+from attention.compare.verdict import MARGIN
+from attention.data import DataError, Dataset, load
+from attention.files import replacing
+from attention.settings import profile
+
+SIDE = {"smoke": 128, "quick": 128, "full": 224}  # pixels, for pictures of several sizes
+
+
+def compare(
+    folder: str | Path, blocks: Sequence[str], network: str | None = None, minutes: float = 60,
+    seeds: int | None = None, size: int | None = None, epochs: int | None = None,
+    out: str | Path | None = None, device: str | torch.device | None = None, progress: bool = True,
+) -> Path | None:  # fmt: skip
+    """Train a plain network and one with each block on a folder of pictures; write the page.
+
+    folder, size: as in `attention.load`; pictures of several sizes are made square where no size is
+    given, and it is said. blocks, network, seeds, epochs: see `make_plan`. minutes: rounds are
+    begun as long as they fit. out: the page, None: compare-<name of the dataset>.html here.
+
+    It says first what it will train and how long that takes. What is finished is kept at home (see
+    `fit`): stopped at any moment, the same call goes on. Returns the page's path, or None while not
+    even one round is complete.
+    """
+    checks.positive("minutes", minutes)
+    checks.instance(bool, "progress", progress)
+    device = checks.device("device", device)
+    data, resized = pictures(folder, size)
+    plan = make_plan(data, blocks, network, seeds, epochs)
+    out = Path(f"compare-{data.name}.html" if out is None else out).expanduser()
+    if out.is_dir():
+        raise ValueError(f"out must be a file, and {out} is a folder")
+    estimate = seconds(plan, device)
+    print(*before(plan, estimate, minutes, resized), sep="\n", flush=True)
+    rounds = train(plan, estimate, minutes, device, progress)
+    if not rounds.complete:
+        print("No round is complete yet: the same command goes on from here.")
+        return None
+    asked = {"blocks": ",".join(blocks), "network": network, "size": size, "epochs": epochs}
+    said = [word for name, value in asked.items() if value for word in (f"--{name}", str(value))]
+    command = shlex.join(["python", "-m", "attention.compare", str(folder), *said])
+    content = findings(plan, rounds, device, resized, command)
+    with replacing(out) as temporary:
+        temporary.write_text(page.render(**content), encoding="utf-8")
+    print("", *content["verdict"].sentences, "", f"The page: {out}", sep="\n")
+    return out
+
+
+def pictures(folder: str | Path, size: int | None = None) -> tuple[Dataset, str]:
+    """The dataset, and a sentence if its pictures were given one size that nobody asked for."""
+    if size is not None:
+        return load(folder, size=size), ""
+    try:
+        return load(folder), ""
+    except DataError as error:
+        if "pass size=" not in str(error):
+            raise
+    side = SIDE[profile()]
+    said = f"The pictures differ in size: each was made {side}×{side} pixels (--size changes it)."
+    return load(folder, size=side), said
+
+
+def before(
+    plan: Plan, estimate: dict[str, float], minutes: float, resized: str = ""
+) -> list[str]:  # fmt: skip
+    """What will be trained and how long that takes, a line each."""
+    run, data, total = plan.round(0)[0].resolved(), plan.data, sum(estimate.values())
+    for_training, for_test = counts(run, data)
+    fits = min(plan.seeds, int(60 * minutes / total))
+    lines = [
+        repr(data), *data.notes, *([resized] if resized else []),
+        f"Network: {plan.why}.",
+        f"Trained: without a block, and with {', '.join(plan.blocks)}; "
+        f"{_number(run.epochs, 'epoch')} of {for_training:,} pictures each, tested on "
+        f"{for_test:,}.",
+        *(f"  {name}: about {page.duration(time)}" for name, time in estimate.items()),
+        f"A round, each of these with the same seed, takes about {page.duration(total)}. In "
+        f"{minutes:g} minutes: {fits} of {_number(plan.seeds, 'round')}, and what is finished "
+        "already.",
+        f"Equal will mean: closer than ±{MARGIN:g} point.",
+    ]  # fmt: skip
+    if fits < min(2, plan.seeds):
+        lines.append(
+            "A verdict takes two rounds or more. Call the same command again when it has ended, or "
+            f"give it --minutes {2.2 * total / 60:.0f}, a smaller --size, or fewer --epochs."
+        )
+    return lines
+
+
+def _number(count, what):
+    return f"{count} {what}{'s' * (count != 1)}"
