@@ -111,8 +111,13 @@ def test_all_gates_folded_are_all_gates_held(make, name):
     gates = [path for path, module in network.named_modules() if isinstance(module, Gate)]
     assert [row.path for row in folded.folded] == gates
     assert all(row.folded for row in folded.folded)
-    for placement in network.placements:
-        assert type(folded.get_submodule(placement.path)) is nn.Identity
+    plain = NETWORKS[make]()  # what is left is built as the network was without attention
+    assert [(path, type(m)) for path, m in folded.named_modules()] == [
+        (path, type(m)) for path, m in plain.named_modules()
+    ]
+    plain.load_state_dict(folded.state_dict())
+    with torch.no_grad():
+        assert torch.equal(plain.eval()(images), folded(images))
     assert attention.report(folded) == "no attention blocks inserted"
     assert not any(module.training for module in folded.modules())
     with pytest.raises(ValueError, match="holds no attention"), attention.capture(folded):

@@ -52,10 +52,12 @@ class Refused(Exception):
 Step = Callable[[], None]
 
 
-def places(watched: Watched, module: nn.Module, factor: torch.Tensor) -> tuple[list[Step], str]:
+def places(
+    watched: Watched, module: nn.Module, factor: torch.Tensor
+) -> tuple[list[Step], list[nn.Module]]:
     """What to do so that `module` can be left out, which is called once, and gives factor · x.
 
-    factor: (C,), float64. Gives the steps, and the path of the layers that take the factor.
+    factor: (C,), float64. Gives the steps, and the layers that take the factor.
 
     Raises Refused, with the reason, when it can go nowhere.
     """
@@ -85,7 +87,7 @@ def _into_writer(watched, module, factor):
         if before is None or len(watched.calls[before]) != 1:
             raise Refused("no layer of its own stands before it")
         if type(before) in WRITERS and before._parameters.get("weight") is not None:
-            return [*steps, partial(scale_output, before, factor)], name
+            return [*steps, partial(scale_output, before, factor)], [before]
         if type(before) not in GATED:
             raise Refused(f"{name} before it is a {type(before).__name__}, no norm or convolution")
         steps += [partial(scale_input, *undo) for undo in _undoing(watched, before, factor)]
@@ -119,7 +121,7 @@ def _into_readers(watched, module, factor):
     """Into the input channels of all layers that read what `module` gives."""
     if not (factor > 0).all():
         raise Refused("it is not positive")
-    steps, names, waiting = [], [], [watched.calls[module][0][1]]
+    layers, waiting = [], [watched.calls[module][0][1]]
     for tensor in waiting:
         reads = watched.reads(tensor)
         if not reads or id(tensor) in watched.answers:
@@ -127,15 +129,13 @@ def _into_readers(watched, module, factor):
         for read in reads:
             layer, shape = read.reader, {nn.Conv2d: 4, nn.Linear: 2}
             if tensor.ndim == shape.get(type(layer)) and len(watched.calls[layer]) == 1:
-                if watched.paths[layer] not in names:
-                    steps.append(partial(scale_input, layer, factor))
-                    names.append(watched.paths[layer])
+                layers += [] if layer in layers else [layer]
             elif read.function in COMMUTING:
                 if read.result is not tensor:  # not in place
                     waiting.append(read.result)
             else:
                 raise Refused(f"{_who(watched, [read])} its output")
-    return steps, ", ".join(names)
+    return [partial(scale_input, layer, factor) for layer in layers], layers
 
 
 def _who(watched, reads):

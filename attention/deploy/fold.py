@@ -8,34 +8,18 @@ import contextlib
 import copy
 import dataclasses
 import functools
-import math
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
 
-from attention.blocks import BLOCKS, CBAM, Gate, Map, Parallel, Rescale
+from attention.blocks import CBAM, Gate, Map
 from attention.checks import below_one
-from attention.cost import parameters
 from attention.deploy.absorb import Refused, places
+from attention.deploy.folded import Fold, applier, halves, put, without
 from attention.deploy.readers import watch
 from attention.explain import GateValues, gate_values, image_batches
-
-
-@dataclasses.dataclass
-class Fold:
-    """What became of one attention map.
-
-    path: of the module that gives it, as in the dict of `capture`. block: the class it belongs to.
-    moved: how far the gate is from its mean, see `attention.constancy`; nan for what is no gate.
-    folded: whether it is gone. note: the layers that hold its mean now, or why it was left.
-    """
-
-    path: str
-    block: str
-    moved: float
-    folded: bool
-    note: str
 
 
 def fold(
@@ -71,7 +55,7 @@ def fold(
     values = gate_values(network, parts)
     answers = _answers(network, parts).argmax(1)
     folded = copy.deepcopy(network)
-    units, pairs = _opened(folded, _units(folded, values))
+    units, blocks = _opened(folded, values)
     waiting = sorted(units, key=lambda unit: unit.moved)
     while True:
         tried, waiting = waiting, []
@@ -81,37 +65,14 @@ def fold(
             except Refused as why:
                 unit.note = str(why)
                 waiting.append(unit)
-        if not waiting or not any(unit.folded for unit in tried):
+        if not waiting or not any(unit.layers for unit in tried):
             break  # else there may be a way now, where a gate stood in it
-    for path, (cbam, halves) in pairs.items():
-        left = [half for half in halves if not isinstance(half, nn.Identity)]
-        _put(folded, path, cbam if len(left) == 2 else left[0] if left else nn.Identity())
-    for placement in getattr(network, "placements", []):
-        module = folded.get_submodule(placement.path)
-        if isinstance(module, nn.Sequential) and all(type(m) is nn.Identity for m in module):
-            _put(folded, placement.path, nn.Identity())  # a hybrid of which nothing is left
+    for path, block in blocks.items():
+        put(folded, path, block)
+    without(folded, [path for unit in units if unit.layers for path in unit.gates])
     _check(network, folded, parts[:1], units)
-    folded.placements = [
-        dataclasses.replace(placement, parameters=parameters(module))
-        for placement in getattr(network, "placements", [])
-        if not isinstance(module := folded.get_submodule(placement.path), nn.Identity)
-    ]
-    folded.folded = _records(network, units)
+    folded.folded = _records(network, folded, units)
     return folded
-
-
-def fold_report(network: nn.Module) -> str:
-    """What `fold` did with each map of this network, a line a map, as text."""
-    rows = getattr(network, "folded", None)
-    if rows is None:
-        raise ValueError("network must come from `fold`: this one has no list `folded`")
-    width = max(len(row.path) for row in rows)
-    lines = [
-        f"{row.path:{width}} {row.block:12} moved {100 * row.moved:5.1f} %  "
-        f"{'into' if row.folded else 'left:'} {row.note}"
-        for row in rows
-    ]
-    return "\n".join([*lines, f"{sum(row.folded for row in rows)} of {len(rows)} folded"])
 
 
 @dataclasses.dataclass
@@ -119,11 +80,12 @@ class Unit:
     """What folds in one piece: a module x → x · number, and the gates that the number comes from.
 
     gates: {path in the network that came in: (the gate, what it did over the images)}.
+    layers: those that hold the number, once it is folded. note: why it is not.
     """
 
     module: nn.Module
     gates: dict[str, tuple[nn.Module, GateValues]]
-    folded: bool = False
+    layers: list[nn.Module] = dataclasses.field(default_factory=list)
     note: str = ""
 
     @property
@@ -148,60 +110,30 @@ def _instead(mean, module, inputs, output):
     return mean.to(output).expand_as(output)
 
 
-def _units(network, values):
-    units = {}
-    for path, found in values.items():
-        module = _applier(network, path)
-        unit = units.setdefault(module, Unit(module, {}))
-        unit.gates[path] = (network.get_submodule(path), found)
-    return list(units.values())
+def _opened(network, values):
+    """The units of a network, and {path: the block there}; of CBAM, each half is a unit.
 
-
-def _applier(network, path):
-    """The module that applies a gate: the outermost block around it; of a Sequential, its child."""
-    names = path.split(".")
-    around = [".".join(names[:count]) for count in range(len(names))]
-    modules = [network.get_submodule(name) for name in around]
-    placed = {placement.path for placement in getattr(network, "placements", [])}
-    blocks = (Rescale, Parallel, *(cls for cls in BLOCKS.values() if isinstance(cls, type)))
-    first = next(
-        (
-            place
-            for place, (name, module) in enumerate(zip(around, modules, strict=True))
-            if name in placed or isinstance(module, blocks)
-        ),
-        len(modules) - 1,
-    )
-    plain = (m for m in modules[first:] if type(m).forward is not nn.Sequential.forward)
-    return next(plain, modules[-1])
-
-
-def _opened(network, units):
-    """CBAM as what it is, two gates one after the other, so that each may fold alone.
-
-    Gives the units, and {path: (the CBAM, its halves)}.
+    In place of each CBAM stand its halves, one after the other: see `halves`.
     """
-    paths = {module: path for path, module in network.named_modules()}
-    found, pairs = [], {}
-    for unit in units:
-        cbam = unit.module
-        if type(cbam) is not CBAM or not paths[cbam]:
-            found.append(unit)
-            continue
-        halves = [Rescale(cbam.channel), Rescale(cbam.spatial)]
-        halves[0].gate, halves[1].gate = cbam.channel_gate, cbam.spatial_gate
-        pairs[paths[cbam]] = (cbam, nn.Sequential(*halves))
-        for half, (path, gate) in zip(halves, unit.gates.items(), strict=True):
-            found.append(Unit(half, {path: gate}))
-    for path, (_, pair) in pairs.items():
-        _put(network, path, pair)
-    return found, pairs
+    units, modules = {}, dict(network.named_modules())
+    for gate, found in values.items():
+        path = applier(network, gate)
+        unit = units.setdefault(path, Unit(modules[path], {}))
+        unit.gates[gate] = (modules[gate], found)
+    blocks = {path: unit.module for path, unit in units.items()}
+    for path, block in blocks.items():
+        if type(block) is CBAM and path:
+            pair = OrderedDict(zip(("channel", "spatial"), halves(block), strict=True))
+            put(network, path, nn.Sequential(pair).eval())
+            for half, gate in zip(pair.values(), units.pop(path).gates.items(), strict=True):
+                units[gate[0]] = Unit(half, dict([gate]))
+    return list(units.values()), blocks
 
 
 def _try(unit, network, parts, answers, tolerance):
     """Fold one unit, if the answers allow it. Raises Refused where there is no place for it."""
     watched = watch(network, parts[0][:1])
-    steps, where = places(watched, unit.module, _factor(unit, watched))
+    steps, layers = places(watched, unit.module, _factor(unit, watched))
     with unit.held():
         others = (_answers(network, parts).argmax(1) != answers).double().mean()
     if others > tolerance:
@@ -209,8 +141,8 @@ def _try(unit, network, parts, answers, tolerance):
         return
     for step in steps:
         step()
-    _put(network, watched.paths[unit.module], nn.Identity())
-    unit.folded, unit.note = True, where
+    put(network, watched.paths[unit.module], nn.Identity())
+    unit.layers = layers
 
 
 @torch.no_grad()
@@ -243,16 +175,11 @@ def _answers(network, parts):
     return torch.cat(logits)
 
 
-def _put(network, path, module):
-    parent, _, name = path.rpartition(".")
-    setattr(network.get_submodule(parent), name, module.eval())
-
-
 def _check(network, folded, parts, units):
     """Raise a RuntimeError unless the network says what it says with the gates held."""
     with contextlib.ExitStack() as stack:
         for unit in units:
-            if unit.folded:
+            if unit.layers:
                 gates = {
                     path: (network.get_submodule(path), values)
                     for path, (_, values) in unit.gates.items()
@@ -267,17 +194,19 @@ def _check(network, folded, parts, units):
         )
 
 
-def _records(network, units):
+def _records(network, folded, units):
     """One `Fold` for each map of the network that came in, but those inside the score of a gate."""
-    rows, appliers = {}, set()
+    names = {module: path for path, module in folded.named_modules()}
+    rows, inside = {}, set()
     for unit in units:
+        note = ", ".join(names[layer] for layer in unit.layers) or unit.note
         for path, (_, values) in unit.gates.items():
-            block = _applier(network, path)
-            appliers.update(block.modules())
-            rows[path] = Fold(path, type(block).__name__, values.moved, unit.folded, unit.note)
+            block = network.get_submodule(applier(network, path))
+            inside.update(block.modules())
+            rows[path] = Fold(path, type(block).__name__, values.moved, bool(unit.layers), note)
     for path, module in network.named_modules():
-        if isinstance(module, Map) and module not in appliers:
-            name = type(_applier(network, path)).__name__
+        if isinstance(module, Map) and module not in inside:
+            name = type(network.get_submodule(applier(network, path))).__name__
             note = "it did not run" if isinstance(module, Gate) else "it multiplies by no gate"
-            rows[path] = Fold(path, name, math.nan, False, note)
+            rows[path] = Fold(path, name, None, False, note)
     return [rows[path] for path, _ in network.named_modules() if path in rows]

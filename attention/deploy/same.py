@@ -13,8 +13,8 @@ from attention.blocks import Map
 SETTINGS = ("attention", "torch", "torchvision", "timm")
 # What no forward reads: where a network comes from, what was put in, what a head once had.
 NOTES = {
-    "config", "insertions", "placements", "card", "num_classes", "pretrained_cfg", "default_cfg",
-    "pretrained_model_args", "_model_args", "_traits", "attention_bias_cache",
+    "config", "insertions", "placements", "folded", "card", "num_classes", "pretrained_cfg",
+    "default_cfg", "pretrained_model_args", "_model_args", "_traits", "attention_bias_cache",
 }  # fmt: skip
 OF_EVERY_MODULE = set(nn.Module().__dict__)
 

@@ -21,6 +21,7 @@ from attention.blocks import BLOCKS, POOLINGS, known
 from attention.checks import instance, one_of
 from attention.deploy.architectures import build, candidates, plain
 from attention.deploy.card import Card
+from attention.deploy.folded import Fold, without
 from attention.deploy.same import difference
 from attention.files import read_json, replacing
 from attention.networks import insert
@@ -33,6 +34,8 @@ FORM = {
     "insertions": [{"block": str, "version": (None, int), "at": (None, str),
                     "stages": (None, [int]), "after": (None, [str]), "start": (None, str),
                     "options": dict}],
+    "folded": (None, [{"path": str, "block": str, "moved": (None, float), "folded": bool,
+                       "note": str}]),
     "classes": (None, [str]), "mean": (None, [float]), "std": (None, [float]),
     "size": (None, [int]), "dtype": str, "channels_last": bool, "shared": dict, "sha256": str,
     "libraries": dict,
@@ -54,7 +57,8 @@ def save_network(
     """Write a network into the folder `path`, from which `load_network` builds it; give the path.
 
     network: this package's, torchvision's or timm's, also with another number of classes, with
-        blocks that `insert` has put in, in half precision. It is not changed.
+        blocks that `insert` has put in and `fold` has taken out, in half precision. It is not
+        changed.
     classes, mean, std, size: what whoever uses it needs to know, see `Card`; None: what was told
         when this network was loaded, if it was.
     architecture, arguments: the name of the network's builder in torchvision or timm ("resnet18"),
@@ -74,10 +78,12 @@ def save_network(
     path = Path(path)
     _expect_ours(path)
     tensors, shared = _tensors(network)
+    folded = getattr(network, "folded", None)
     config = {
         "format": FORMAT,
         "architecture": None,
         "insertions": [_insertion(call) for call in getattr(network, "insertions", [])],
+        "folded": None if folded is None else [dataclasses.asdict(row) for row in folded],
         **plain("card", dataclasses.asdict(card)),
         "dtype": _dtype(network),
         "channels_last": any(_in_channels_last(t) for t in tensors.values()),
@@ -193,6 +199,9 @@ def _built(config):
     network = build(config["architecture"])
     for call in config["insertions"]:
         _insert(network, call)
+    if config["folded"] is not None:
+        without(network, [row["path"] for row in config["folded"] if row["folded"]])
+        network.folded = [Fold(**row) for row in config["folded"]]
     return network.to(getattr(torch, config["dtype"]))
 
 

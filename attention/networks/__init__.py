@@ -14,13 +14,14 @@ from attention.networks.anatomy import Branch, branches, last_stage, pool_slot, 
 from attention.networks.fast import Whitening, fast_resnet, whiten
 from attention.networks.insert import Placement, insert, report
 from attention.networks.photographs import IMAGENET, resnet18
-from attention.networks.places import FromIdentity
+from attention.networks.places import Chain, FromIdentity
 from attention.networks.resnet import Network, Residual, resnet
 from attention.networks.table import NETWORKS, Architecture
 from attention.networks.transformer import VisionTransformer, convvit, vit
 
 __all__ = [
-    "Architecture", "Branch", "FromIdentity", "IMAGENET", "NETWORKS", "Network", "Placement",
-    "Residual", "VisionTransformer", "Whitening", "branches", "convvit", "fast_resnet", "insert",
-    "last_stage", "pool_slot", "report", "resnet", "resnet18", "stages", "vit", "whiten",
+    "Architecture", "Branch", "Chain", "FromIdentity", "IMAGENET", "NETWORKS", "Network",
+    "Placement", "Residual", "VisionTransformer", "Whitening", "branches", "convvit",
+    "fast_resnet", "insert", "last_stage", "pool_slot", "report", "resnet", "resnet18", "stages",
+    "vit", "whiten",
 ]  # fmt: skip
