@@ -52,7 +52,8 @@ class ContextEncoding(Score):
         if self.training:
             expect_batch(x)
         # in the weights' precision: in bfloat16 the squares would lose the differences
-        with torch.autocast(x.device.type, enabled=False):
+        # the meta device has no autocast to switch off
+        with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):
             positions = channels_last(x).flatten(1, 2).to(self.codewords.dtype)  # (N, H·W, C)
             logits = -self.smoothing * squared_distances(positions, self.codewords)
             shares = self.assignment(logits.mT.unflatten(2, x.shape[2:])).flatten(2)  # (N, K, H·W)

@@ -1,18 +1,20 @@
-"""`insert` puts an attention block into anybody's residual network, `report` says what it added."""
+"""`insert` puts an attention block into anybody's network, `report` says what it added."""
 
 import dataclasses
-from collections import OrderedDict
-from collections.abc import Callable, Iterable
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import nn
 
-from attention.blocks import Block, known
-from attention.checks import between, one_of
+from attention.blocks import BLOCKS, POOLINGS, Block, known
+from attention.checks import one_of
 from attention.cost import parameters
-from attention.networks.anatomy import Branch, branches, pool_slot
-from attention.networks.anatomy import stages as stages_of
-from attention.networks.places import Chain, FromIdentity
+from attention.networks.anatomy import PLACES, anatomy
+from attention.networks.example import Maps, Observed, observe
+from attention.networks.find import places_after, places_at
+from attention.networks.places import ChannelsLast, FromIdentity, Place, put_all
 
 STARTS = (None, "identity")
 
@@ -21,7 +23,7 @@ STARTS = (None, "identity")
 class Placement:
     """One inserted block: its name, its path in the network, its channels, its parameters.
 
-    at, stages, after, start, options: what `insert` was called with.
+    at, stages, after, start, options: what `insert` was called with; `after` as the names found.
     """
 
     block: str
@@ -40,58 +42,62 @@ def insert(
     block: str | Callable[..., nn.Module],
     at: str | None = None,
     stages: int | Iterable[int] | None = None,
+    after: str | re.Pattern | Iterable[str | re.Pattern] | None = None,
     start: str | None = None,
+    example: torch.Tensor | Sequence[int] | None = None,
     **options: Any,
 ) -> nn.Module:
-    """Put an attention block, or attention pooling, into a residual network; return the network.
+    """Put an attention block, or attention pooling, into a network; return the network.
 
-    network: this package's, or torchvision's resnet*, resnext* and wide_resnet*. It is changed in
-        place: its weights, device, dtype and mode stay, and a state_dict that was saved before
-        loads into it still, with strict=False for the block's own weights, which are not in it.
-        `report(network)` says what was added where.
+    network: changed in place: its weights, device, dtype and mode stay, and a state_dict that was
+        saved before loads into it still, with strict=False for the block's own weights, which are
+        not in it. `report(network)` says what was added where.
     block: a name from `BLOCKS` or `POOLINGS`, or a callable channels → module. `options` go to it.
-    at: "residual": on the branch of every residual block, before the addition; "stage": after
-        each stage; "pool": in place of the global pooling before the classifier; None: where the
-        block's paper puts it.
+    at: "residual": on the branch of every residual block, before the addition; "pre": before the
+        branch; "post": after the addition and its activation; "identity": on the shortcut (the
+        three others of figure 5 of Hu et al. 2018, for ResNets); "stage": after each stage;
+        "pool": in place of the global pooling before the classifier; None: where the block's paper
+        puts it. `networks.anatomy` knows whose stages and branches these are.
     stages: which stages, counted from 1; None: all, or the paper's (BAM: all but the last).
+    after: in any network: the modules that a block shall follow, by their names in
+        `network.named_modules()`: one, or several. In a name, * stands for any part without a dot
+        ("layer*.0"), ** for any at all; or a compiled regular expression for the whole name.
     start: "identity": at first the network answers exactly as it did without the block, and learns
         from there (see `FromIdentity`); None: as the block starts by itself.
+    example: images as the network takes them, or their shape; None: some are made. They are run
+        through it before, to see what maps there are, and after, to see that every block is called.
 
-    Raises ValueError for an unknown block, place or stage, and for a network that it does not
-    know; then, and when the block itself cannot be made, the network is as it was.
+    Raises ValueError for an unknown block, place, stage or module, for a network that it does not
+    know, for a place that has no maps, and for a block that would not be called or does not keep
+    the shape of its maps; then, and when the block itself cannot be made, the network is as it was.
     """
     row = known(block)
-    call = dict(at=at, stages=_plain(stages), after=None, start=start, options=options)
-    at = one_of("at", row.at if at is None else at, ("residual", "stage", "pool"))
-    if (at == "pool") != (row.at == "pool") and not (row.family == "own" and at == "pool"):
-        raise ValueError(
-            "a pooling makes one vector of a map, a block keeps the map's shape: a pooling goes to "
-            f"at='pool' and a block elsewhere; got at={at!r} for block {block!r}"
-        )
-    if one_of("start", start, STARTS) and at == "pool":
-        raise ValueError(
-            f"start must be None at 'pool': block {block!r} takes the place of the pooling that "
-            f"stands there, and has no identity to start from; got {start!r}"
-        )
-    places = _places(network, at, stages, row.skip_last)
+    _check(network, block, row, at, stages, after, start)
+    wanted = row.at if at is None else at
+    if after is None and wanted != "pool":
+        anatomy(network)  # what is not known is said before any example is run
+    observed = observe(network, example)
+    if after is None:
+        places = places_at(network, wanted, stages, row.skip_last, observed)
+    else:
+        after, places = places_after(network, after)
+    there = [_maps(network, place, observed) for place in places]
     # all blocks are made before the first is placed: an error leaves the network whole
-    modules = [_made(row, place, start, options).train(network.training) for place in places]
-    paths = {module: path for path, module in network.named_modules()}
-    seen, placements = set(paths), []
-    for place, module in zip(places, modules, strict=True):
-        path = f"{paths[place.owner]}.{_put(place, module, at)}".lstrip(".")
+    modules = [_made(row, maps, start, options).train(network.training) for maps in there]
+    earlier = [(p, network.get_submodule(p.path)) for p in getattr(network, "placements", ())]
+    put_all(network, places, modules, observed, row.name)
+    call = {"at": at, "stages": _plain(stages), "after": after, "start": start, "options": options}
+    counted = {module for _, placed in earlier for module in placed.modules()}
+    placements = []
+    for maps, module in zip(there, modules, strict=True):
         # a callable may give the same module twice: its parameters are added once
-        count = 0 if module in seen else parameters(module)
-        placements.append(Placement(row.name, path, place.channels, count, **call))
-        seen.add(module)
-    network.insertions = [
-        *getattr(network, "insertions", []),
-        {"block": row.name if isinstance(block, str) else block} | call,
-    ]
-    earlier = getattr(network, "placements", [])
-    if at == "pool":  # the pooling that stood there is gone
-        earlier = [placement for placement in earlier if placement.path != placements[0].path]
-    network.placements = [*(_moved(network, placement) for placement in earlier), *placements]
+        count = 0 if module in counted else parameters(module)
+        placements.append((Placement(row.name, "", maps.channels, count, **call), module))
+        counted.add(module)
+    network.placements = _with_paths(network, [*earlier, *placements])
+    shape = {} if example is None else {"example": tuple(observed.example.shape)}
+    call = {"block": row.name if _named(row) else block} | call | shape
+    network.insertions = [*getattr(network, "insertions", ()), call]
     return network
 
 
@@ -101,8 +107,9 @@ def report(network: nn.Module) -> str:
     if not placements:
         return "no attention blocks inserted"
     width = max(10, *(len(p.block) for p in placements))
+    longest = max(28, *(len(p.path) for p in placements))
     lines = [
-        f"{p.block:{width}} {p.path:28} {p.channels:5} channels {p.parameters:+9,}"
+        f"{p.block:{width}} {p.path:{longest}} {p.channels:5} channels {p.parameters:+9,}"
         f"{', from the identity' if p.start else ''}"
         for p in placements
     ]
@@ -111,74 +118,84 @@ def report(network: nn.Module) -> str:
     return "\n".join([*lines, f"{added:+,} parameters ({share:.2f} %), {total:,} in all"])
 
 
-def _places(
-    network: nn.Module, at: str, stages: int | Iterable[int] | None, skip_last: bool
-) -> list[Branch]:
-    """The places where blocks go; for a stage, its end, which has no slot."""
-    all_stages = stages_of(network)
-    ends = [Branch(stage, "", branches(stage)[-1].channels) for stage in all_stages]
-    if at == "pool":
-        if stages is not None:
-            raise ValueError(f"stages must be None for at='pool', got {stages!r}")
-        return [Branch(network, pool_slot(network), ends[-1].channels)]
-    known = range(1, len(all_stages) + 1)
-    if stages is None:
-        stages = known[:-1] if at == "stage" and skip_last else known
-    wanted = list(stages) if isinstance(stages, Iterable) else [stages]
-    try:
-        chosen = sorted({between(1, len(all_stages), "stages", number) for number in wanted})
-    except ValueError:
-        chosen = []
-    if not chosen:
+def _check(network, block, row, at, stages, after, start) -> None:
+    """Everything about the arguments that can be seen without the network's anatomy."""
+    if not isinstance(network, nn.Module):
+        raise ValueError(f"network must be a torch module, got {network!r}")
+    compiled = any(getattr(m, "_compiled_call_impl", None) for m in network.modules())
+    if compiled or isinstance(network, torch.jit.ScriptModule) or hasattr(network, "_orig_mod"):
         raise ValueError(
-            f"stages must be some of 1 to {len(all_stages)} for this network, got {stages!r}"
+            "network must not be compiled yet: insert first, then compile; got a compiled "
+            f"{type(network).__name__}"
         )
-    if at == "stage":
-        return [ends[number - 1] for number in chosen]
-    return [branch for number in chosen for branch in branches(all_stages[number - 1])]
+    one_of("at", at, (None, *PLACES))
+    one_of("start", start, STARTS)
+    if after is not None and (at is not None or stages is not None):
+        raise ValueError(
+            "after names the modules that blocks follow: at and stages must then be None, got "
+            f"at={at!r}, stages={stages!r}"
+        )
+    pooling = "pool" in (at, row.at if at is None and after is None else None)
+    if pooling != (row.at == "pool") and not (row.family == "own" and pooling):
+        raise ValueError(
+            "a pooling makes one vector of a map, a block keeps the map's shape: a pooling goes to "
+            f"at='pool' and a block elsewhere; got at={at!r}, after={after!r} for block {block!r}"
+        )
+    if pooling and start is not None:
+        raise ValueError(
+            f"start must be None at 'pool': block {block!r} takes the place of the pooling that "
+            f"stands there, and has no identity to start from; got {start!r}"
+        )
 
 
-def _made(row: Block, place: Branch, start: str | None, options: dict) -> nn.Module:
-    """The block for a place, with the device and the dtype of what is there."""
-    module = row.cls(place.channels, **options)
+def _maps(network: nn.Module, place: Place, observed: Observed) -> Maps:
+    """The maps at a place; a ValueError that names the place if there are none."""
+    maps = place.maps(observed)
+    if isinstance(maps, str):
+        paths = {module: path for path, module in network.named_modules()}
+        where = f"{paths[place.owner]}.{place.slot}".strip(".")
+        raise ValueError(f"no block can go to {where!r} of this {type(network).__name__}: {maps}")
+    return maps
+
+
+def _made(row: Block, maps: Maps, start: str | None, options: dict) -> nn.Module:
+    """The block for a place, with the device and the dtype of the maps there."""
+    module = row.cls(maps.channels, **options)
     if not isinstance(module, nn.Module):
         raise ValueError(f"block must make a torch module, {row.name} made {module!r}")
     if start == "identity":
-        module = FromIdentity(module, place.channels)
-    like = next(place.owner.parameters())
-    return module.to(like.device, like.dtype)
+        module = FromIdentity(module, maps.channels)
+    if maps.last:
+        module = ChannelsLast(module)
+    return module.to(maps.device, maps.dtype)
 
 
-def _plain(stages: Any) -> Any:
-    """Stages as they are kept: a tuple, or None."""
-    if stages is None or isinstance(stages, str) or not isinstance(stages, Iterable):
-        return stages if stages is None else (stages,)
-    return tuple(stages)
+def _with_paths(
+    network: nn.Module, placements: list[tuple[Placement, nn.Module]]
+) -> list[Placement]:
+    """The placements with the paths that their blocks have now; those that are gone left out."""
+    paths: dict[nn.Module, list[str]] = {}
+    for path, module in network.named_modules(remove_duplicate=False):
+        paths.setdefault(module, []).append(path)
+    found = []
+    for placement, module in placements:
+        if module not in paths:  # a pooling that another one has replaced
+            continue
+        if placement.path not in paths[module]:
+            free = set(paths[module]) - {p.path for p in found}  # one block in several places
+            path = next((path for path in paths[module] if path in free), paths[module][0])
+            placement = dataclasses.replace(placement, path=path)
+        found.append(placement)
+    return found
 
 
-def _put(place: Branch, module: nn.Module, at: str) -> str:
-    """Put `module` into its place, behind what stands there; return its path from the owner.
-
-    A pooling takes the place of the one that stood there.
-    """
-    owner, slot, _ = place
-    if not slot:
-        owner.append(module)
-        return str(len(owner) - 1)
-    before = getattr(owner, slot)
-    if at == "pool" or isinstance(before, nn.Identity):
-        setattr(owner, slot, module)
-        return slot
-    if not isinstance(before, Chain):
-        before = Chain(OrderedDict(before=before))
-        setattr(owner, slot, before)
-    name = "attention" if len(before) == 1 else f"attention{len(before)}"
-    before.add_module(name, module)
-    return f"{slot}.{name}"
+def _named(row: Block) -> bool:
+    """Whether a block can be had by its name."""
+    return (BLOCKS | POOLINGS).get(row.name) is row.cls
 
 
-def _moved(network: nn.Module, placement: Placement) -> Placement:
-    """The placement of an earlier block, which a later one at the same place moves into a Chain."""
-    if isinstance(network.get_submodule(placement.path), Chain):
-        return dataclasses.replace(placement, path=f"{placement.path}.before")
-    return placement
+def _plain(stages: Any) -> tuple[int, ...] | None:
+    """Stages as they are kept."""
+    if stages is None:
+        return None
+    return tuple(sorted(set(stages))) if isinstance(stages, Iterable) else (stages,)
