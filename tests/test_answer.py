@@ -9,7 +9,7 @@ from scipy import stats
 
 from attention import results
 from attention.results import answer, plan, report
-from attention.study import grids
+from attention.study.planned import primary
 
 NOISE = np.random.default_rng(0).normal(0, 0.1, (8, plan.SEEDS))
 PLAIN = "resnet20 (plain)"
@@ -41,7 +41,7 @@ def planned(shifts, **changes):
 
 
 def test_what_the_study_trains_is_what_the_answer_reads():
-    runs = grids.primary(2)
+    runs = primary(2)
     names = {run.name for run in runs}
     records = [
         record(

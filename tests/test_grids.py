@@ -11,7 +11,7 @@ from attention.blocks import BLOCKS, POOLINGS
 from attention.blocks.hybrid import SPACE, Hybrid
 from attention.data import Dataset, Split, held_out
 from attention.results import trials
-from attention.study import grids
+from attention.study import grids, seeds
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +34,8 @@ def test_one_seed_of_everything_comes_before_the_next(name, monkeypatch):
     seeds = [run.seed for run in runs]
     assert seeds == sorted(seeds) and runs[0].block is None
     assert len({str(run) for run in runs}) == len(runs)
-    assert len({(run.name, run.seed) for run in runs}) == len(runs)  # tables tell them apart
+    # tables tell them apart
+    assert len({(run.name, run.seed, run.learning_rate) for run in runs}) == len(runs)
     assert len(grids.GRIDS[name].runs()) >= len(grids.GRIDS[name].runs(1))
 
 
@@ -142,7 +143,7 @@ def test_only_the_best_of_a_search_are_trained_again(monkeypatch):
 
 
 def test_the_number_of_seeds_follows_the_profile(monkeypatch):
-    for profile, count in grids.SEEDS.items():
+    for profile, count in seeds.SEEDS.items():
         monkeypatch.setenv("ATTENTION_PROFILE", profile)
         runs = grids.everything()
         assert {run.seed for run in runs if run.block == "cbam"} == set(range(count))
@@ -156,5 +157,5 @@ def test_the_contest_is_that_of_the_hybrid_and_its_parents(monkeypatch):
     parents = trials.parents({option.name: option.default for option in parameters})
     assert set(grids.CONTEST) == {None, "hybrid", *parents}
     for name in grids.CONTEST:
-        seeds = [run.seed for run in grids.everything() if run.block == name and run.width == 16]
-        assert seeds == list(range(5)), name
+        found = [run.seed for run in grids.everything() if run.block == name and run.width == 16]
+        assert found == list(range(5)), name

@@ -1,7 +1,10 @@
 """A study: many networks, several seeds, one list.
 
-work    work() trains what has no record yet, within a `Budget`; `Times` says how long runs take
-grids   GRIDS: the lists: the comparison, the ablations, the search, and the comparison on Shapes-10
+work     work() trains what has no record yet, within a `Budget`; `Times` says how long runs
+         take
+planned  the comparison of `results.plan` as a list of runs, and what might be objected to it
+grids    GRIDS: all lists: these, every mechanism, the ablations, the search, Shapes-10
+seeds    which seeds the comparison has, and which a choice
 
 `python -m attention.study` does all of it.
 """

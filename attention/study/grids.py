@@ -1,6 +1,8 @@
 """What a study trains: lists of runs, all networks with one seed before any with the next.
 
 primary      the comparison of `results.plan`, seed by seed; on the test images
+objections   would another learning rate, or a start as the identity, have served a block better?
+             On images held out of the training images
 everything   every mechanism, beside the plain network and wider ones; on the test images
 shapes       every mechanism on Shapes-10, whose objects are known, for the measures of maps
 ablations    what inside a block matters; on images held out of the training images
@@ -18,22 +20,16 @@ from collections.abc import Callable
 from attention.blocks import BLOCKS, POOLINGS, SPACE
 from attention.checks import at_least_one, one_of
 from attention.data import Dataset, held_out, load
-from attention.results import plan
 from attention.settings import profile
+from attention.study.planned import objections, primary
+from attention.study.seeds import FIRST_SEED_OF_CHOICE, choosing, seeds
 from attention.study.work import finished
 from attention.training import Run, comparison
 
-SEEDS = {"smoke": 2, "quick": 3, "full": 5}
-FIRST_SEED_OF_CHOICE = 100
 # Of each kind one, where everything has to be over in seconds.
 SMOKE = ("se", "spatial", "cbam", "hybrid", "nonlocal", "additive_pool")
 # A mechanism's own options where the default does not suit small maps on a CPU.
 OPTIONS = {"local": {"kernel_size": 3}}
-
-
-def seeds(count: int | None = None) -> int:
-    """How many seeds a study has: `count`, or as many as this profile sets."""
-    return SEEDS[profile()] if count is None else at_least_one("count", count)
 
 
 def names() -> tuple[str, ...]:
@@ -51,35 +47,6 @@ def wider(seed: int = 0) -> list[Run]:
     plain = mechanism(None, seed)
     width = plain.width or 64
     return [dataclasses.replace(plain, width=width + step * width // 16) for step in (1, 2)]
-
-
-def compared(name: str | None, seed: int = 0, **changes) -> Run:
-    """The run of a block, or of the network without one (None), in the comparison of `plan`."""
-    return Run(
-        **{
-            "network": plan.NETWORK,
-            "block": name,
-            "options": plan.OPTIONS.get(name, {}),
-            "seed": seed,
-        }
-        | changes
-    )
-
-
-def primary(count: int | None = None, data: Dataset | None = None) -> list[Run]:
-    """The networks of `plan`: plain, the blocks, the controls; seeds 0 … count − 1.
-
-    count: None takes the plan's number, in the smoke profile two.
-    """
-    if count is None:
-        count = SEEDS["smoke"] if profile() == "smoke" else plan.SEEDS
-    runs = []
-    for seed in range(seeds(count)):
-        runs += [compared(name, seed) for name in (None, *plan.PAPERS)]
-        if plan.HYBRID is not None:
-            runs.append(compared("hybrid", seed, options=plan.HYBRID))
-        runs += [compared(None, seed, **control) for control in plan.CONTROLS]
-    return runs
 
 
 # Where there are few seeds, the hybrid and those it has to beat get some more.
@@ -188,7 +155,7 @@ def ablation(question: str, choice: str, seed: int = FIRST_SEED_OF_CHOICE) -> Ru
 def ablations(count: int | None = None, data: Dataset | None = None) -> list[Run]:
     """Every setting of all `questions`, the plain network first; each run once."""
     runs = []
-    for seed in _choosing(count):
+    for seed in choosing(count):
         runs.append(mechanism(None, seed))
         runs += [
             ablation(asked, choice, seed) for asked in questions() for choice in ABLATIONS[asked]
@@ -243,7 +210,7 @@ def search(count: int | None = None, data: Dataset | None = None) -> list[Run]:
     count: seeds of the finalists. data: the held-out images; the finalists, the `FINALISTS` best
     of the first round, are in the list as soon as the first round has all its records there.
     """
-    first, *others = _choosing(count)
+    first, *others = choosing(count)
     runs = [mechanism(name, first) for name in (None, *parents())]
     drawn = [
         dataclasses.replace(mechanism("hybrid", first), options=options, at=at)
@@ -260,11 +227,6 @@ def search(count: int | None = None, data: Dataset | None = None) -> list[Run]:
     return runs + drawn + again
 
 
-def _choosing(count: int | None) -> range:
-    """The seeds of a choice, as many as asked for."""
-    return range(FIRST_SEED_OF_CHOICE, FIRST_SEED_OF_CHOICE + seeds(count))
-
-
 @dataclasses.dataclass(frozen=True)
 class Grid:
     """runs: (number of seeds, data) → list of `Run`. data: the chosen dataset → the one trained on.
@@ -278,6 +240,7 @@ class Grid:
 
 GRIDS = {
     "primary": Grid(primary, lambda data: data),
+    "objections": Grid(objections, held_out),
     "comparison": Grid(everything, lambda data: data),
     "search": Grid(search, held_out),
     "ablations": Grid(ablations, held_out),
