@@ -194,7 +194,7 @@ def changed(change, make=lambda: models.shufflenet_v2_x0_5(num_classes=3)):
 
 REFUSED = {
     "fc: Sequential": lambda: changed(lambda n: setattr(n, "fc", nn.Sequential(n.fc))),
-    "maxpool: Identity": lambda: changed(lambda n: setattr(n, "maxpool", nn.Identity())),
+    "maxpool: AvgPool2d": lambda: changed(lambda n: setattr(n, "maxpool", nn.AvgPool2d(2))),
     "stride is": lambda: changed(lambda n: setattr(n.maxpool, "stride", 1)),
     "forward is not that": lambda: changed(lambda n: setattr(n, "forward", n._forward_impl)),
     "hooks": lambda: changed(lambda n: n.fc.register_forward_hook(lambda *_: None)),
@@ -302,6 +302,12 @@ def test_a_flipped_bit_is_noticed(saved):
         (["insertions", 0, "at"], "nowhere", "at must be one of"),
         (["insertions"], None, "must be"),
         (["dtype"], "int8", "dtype must be one of"),
+        (["removed"], ["stages.7"], "nothing is at 'stages.7'"),
+        (
+            ["folded"],
+            [{"path": "stem", "block": "", "moved": None, "folded": True, "note": ""}],
+            "gates must be paths",
+        ),
         (["shared"], {"x": "stem"}, "weights lack 'stem'"),
         (["shared"], {"x": []}, "weights lack"),
         (["shared"], {"x": "classifier.bias"}, "weights are not those"),
@@ -335,3 +341,23 @@ def test_a_damaged_configuration_is_refused(text, saved):
     (saved / "config.json").write_text(text)
     with pytest.raises(ValueError, match="config.json .* is not the configuration"):
         attention.load_network(saved)
+
+
+@pytest.mark.parametrize("block", ["se", "cbam", "hybrid"])
+def test_a_folded_network(block, tmp_path):
+    network = moved(attention.insert(attention.resnet(14, width=8), block, start=None)).eval()
+    images = torch.randn(8, 3, 32, 32)
+    folded = attention.fold(network, images, tolerance=0.5)
+    assert any(row.folded for row in folded.folded)
+    loaded = same_after(folded, tmp_path)
+    assert attention.report(loaded) == attention.report(folded)
+    assert attention.fold_report(loaded) == attention.fold_report(folded)
+
+
+def test_what_was_taken_out_stays_out(tmp_path):
+    network = models.resnet18(num_classes=10)
+    network.maxpool = nn.Identity()
+    same_after(network, tmp_path, architecture="resnet18")
+    without_head = models.mobilenet_v3_small()
+    without_head.classifier = nn.Identity()
+    same_after(without_head, tmp_path, 64)

@@ -1,6 +1,7 @@
 """What a trained network needs when it leaves the notebook.
 
 save            save_network() writes a network into a folder, load_network() builds it again
+rebuild         a network as its configuration tells it
 architectures   a network's architecture by name and arguments: found, and built
 same            are two networks built alike?
 card            what whoever uses a network needs to know: class names, mean and std, size

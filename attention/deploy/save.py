@@ -17,14 +17,12 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from attention.blocks import BLOCKS, POOLINGS, known
 from attention.checks import instance, one_of
-from attention.deploy.architectures import build, candidates, plain
+from attention.deploy.architectures import candidates, plain
 from attention.deploy.card import Card
-from attention.deploy.folded import Fold, without
+from attention.deploy.rebuild import built, fill, insertion, removed
 from attention.deploy.same import difference
 from attention.files import read_json, replacing
-from attention.networks import insert
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 FORMAT = "attention network, version 1"
@@ -36,6 +34,7 @@ FORM = {
                     "options": dict}],
     "folded": (None, [{"path": str, "block": str, "moved": (None, float), "folded": bool,
                        "note": str}]),
+    "removed": [str],
     "classes": (None, [str]), "mean": (None, [float]), "std": (None, [float]),
     "size": (None, [int]), "dtype": str, "channels_last": bool, "shared": dict, "sha256": str,
     "libraries": dict,
@@ -57,8 +56,8 @@ def save_network(
     """Write a network into the folder `path`, from which `load_network` builds it; give the path.
 
     network: this package's, torchvision's or timm's, also with another number of classes, with
-        blocks that `insert` has put in and `fold` has taken out, in half precision. It is not
-        changed.
+        blocks that `insert` has put in and `fold` has taken out, with nn.Identity in place of a
+        part, in half precision. It is not changed.
     classes, mean, std, size: what whoever uses it needs to know, see `Card`; None: what was told
         when this network was loaded, if it was.
     architecture, arguments: the name of the network's builder in torchvision or timm ("resnet18"),
@@ -81,15 +80,16 @@ def save_network(
     folded = getattr(network, "folded", None)
     config = {
         "format": FORMAT,
-        "architecture": None,
-        "insertions": [_insertion(call) for call in getattr(network, "insertions", [])],
+        "architecture": None,  # which is found at last
         "folded": None if folded is None else [dataclasses.asdict(row) for row in folded],
+        "removed": [],
+        "insertions": [insertion(call) for call in getattr(network, "insertions", [])],
         **plain("card", dataclasses.asdict(card)),
         "dtype": _dtype(network),
         "channels_last": any(_in_channels_last(t) for t in tensors.values()),
         "shared": shared,
     }
-    config["architecture"] = _architecture(network, config, architecture, arguments)
+    config |= _architecture(network, config, architecture, arguments)
     _expect_names(card, config["architecture"]["arguments"])
     content = safetensors.torch.save(
         {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
@@ -128,8 +128,8 @@ def load_network(path: str | Path) -> nn.Module:
     try:
         card = Card(**{field.name: config[field.name] for field in dataclasses.fields(Card)})
         with torch.random.fork_rng(devices=[]):
-            network = _built(config)
-        _fill(network, safetensors.torch.load(content), config["shared"])
+            network = built(config)
+        fill(network, safetensors.torch.load(content), config["shared"])
     except (ValueError, RuntimeError) as error:
         versions = ", ".join(f"{name} {version}" for name, version in config["libraries"].items())
         raise ValueError(
@@ -161,30 +161,22 @@ def _expect_ours(path):
             raise ValueError(f"path must not be a folder of something else: {error}") from None
 
 
-def _insertion(call):
-    """A call of `insert` as plain data, its block by the name in the table."""
-    row = known(call["block"])
-    if {**BLOCKS, **POOLINGS}.get(row.name) is not row.cls:
-        raise ValueError(
-            f"block {row.name!r} must have a name, by which it is found again: "
-            f"attention.register({row.name!r}, …), here and where the network is loaded"
-        )
-    placed = {key: plain(key, call[key]) for key in ("at", "stages", "after", "start", "options")}
-    return {"block": row.name, "version": row.version if row.family != "own" else None} | placed
-
-
 def _architecture(network, config, name, arguments):
-    """The architecture from which the network is built the same again."""
+    """The part of the configuration from which the network is built the same again."""
     differences = []
     with torch.random.fork_rng(devices=[]):  # the caller's random numbers stay where they are
         for architecture in candidates(network, name, arguments):
+            found = {"architecture": architecture}
             try:
-                built = _built(config | {"architecture": architecture})
-                different = difference(network, built)
+                other = built(config | found)
+                if lacking := removed(network, other):
+                    found["removed"] = lacking
+                    other = built(config | found)
+                different = difference(network, other)
             except ValueError as error:
                 different = str(error)
             if different is None:
-                return architecture
+                return found
             given = ", ".join(f"{k}={v!r}" for k, v in architecture["arguments"].items())
             differences.append(f"{architecture['name']}({given}): {different}")
     raise ValueError(
@@ -192,36 +184,6 @@ def _architecture(network, config, name, arguments):
         f"{differences[0]}. Say as architecture= and arguments= what it was made by, or keep "
         "its state_dict, with safetensors.torch.save_model"
     )
-
-
-def _built(config):
-    """The network of a configuration, with new weights."""
-    network = build(config["architecture"])
-    for call in config["insertions"]:
-        _insert(network, call)
-    if config["folded"] is not None:
-        without(network, [row["path"] for row in config["folded"] if row["folded"]])
-        network.folded = [Fold(**row) for row in config["folded"]]
-    return network.to(getattr(torch, config["dtype"]))
-
-
-def _insert(network, call):
-    name, version = call["block"], call["version"]
-    if name not in (*BLOCKS, *POOLINGS):
-        raise ValueError(
-            f"block {name!r} is not known here: import the module that has it, and call "
-            f"attention.register({name!r}, …) before"
-        )
-    if version is not None and version != known(name).version:
-        raise ValueError(
-            f"block {name!r} was saved in version {version}, and version {known(name).version}, "
-            "which is here, computes something else"
-        )
-    given = {key: call[key] for key in ("at", "stages", "after", "start") if call[key] is not None}
-    try:
-        insert(network, name, **given, **call["options"])
-    except TypeError as error:
-        raise ValueError(f"block {name!r}: {error}") from error
 
 
 def _tensors(network):
@@ -237,24 +199,6 @@ def _tensors(network):
         else:
             shared[name] = kept
     return tensors, shared
-
-
-def _fill(network, tensors, shared):
-    """Put the saved weights, in their dtype, into a network that was built."""
-    state = network.state_dict()  # with the versions of its modules, which a file does not have
-    if lost := [kept for kept in shared.values() if kept not in list(tensors)]:
-        raise ValueError(f"its weights lack {lost[0]!r}, which is shared")
-    given = tensors | {name: tensors[kept] for name, kept in shared.items()}
-    if state.keys() != given.keys():
-        unlike = sorted(state.keys() ^ given.keys())
-        raise ValueError(f"its weights are not those of this network: {', '.join(unlike[:3])}")
-    for name in state:
-        state[name] = given[name]
-    network.load_state_dict(state, assign=True)
-    for name, kept in shared.items():
-        owner, _, slot = name.rpartition(".")
-        other, _, place = kept.rpartition(".")
-        setattr(network.get_submodule(owner), slot, getattr(network.get_submodule(other), place))
 
 
 def _dtype(network):
