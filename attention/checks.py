@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.fx import Proxy
 
 
 def instance(kind: type, argument: str, value: Any) -> Any:
@@ -136,7 +137,12 @@ def device(argument: str, value: Any) -> torch.device:
 
 
 def expect_maps(x: torch.Tensor, channels: int) -> None:
-    """Raise a ValueError unless `x` is (N, channels, H, W) of floats, H and W at least 1."""
+    """Raise a ValueError unless `x` is (N, channels, H, W) of floats, H and W at least 1.
+
+    While torch.fx traces, there are no maps yet, and nothing is checked; so, too, below.
+    """
+    if isinstance(x, Proxy):
+        return
     if not isinstance(x, torch.Tensor):
         raise ValueError(f"expected feature maps (N, {channels}, H, W), got {type(x).__name__}")
     if x.ndim != 4 or x.shape[1] != channels or 0 in x.shape[2:]:
@@ -147,14 +153,40 @@ def expect_maps(x: torch.Tensor, channels: int) -> None:
 
 def expect_rows(argument: str, x: torch.Tensor, features: int) -> None:
     """Raise a ValueError unless `x` is (N, rows, features), a row a query or a position."""
+    if isinstance(x, Proxy):
+        return
     if x.ndim != 3 or x.shape[2] != features or x.shape[1] == 0:
         raise ValueError(f"{argument} must be (N, rows, {features}), got {tuple(x.shape)}")
 
 
 def expect_batch(x: torch.Tensor) -> None:
     """Raise a ValueError when `x` is one image: a norm over the batch has nothing to compare."""
+    if isinstance(x, Proxy):
+        return
     if x.shape[0] == 1:
         raise ValueError(
             "this block normalises over the batch: in training mode it needs a batch of at least 2 "
             "images, got 1 (call .eval() to use it on one image)"
+        )
+
+
+def expect_kept_shape(block: str, before: torch.Tensor, after: torch.Tensor) -> None:
+    """Raise a ValueError when what came out of a block, by its name, has another shape."""
+    if isinstance(after, Proxy):
+        return
+    if after.shape != before.shape:
+        raise ValueError(
+            f"an attention block must keep the shape of the maps, {tuple(before.shape)}; "
+            f"{block} gave {tuple(after.shape)}"
+        )
+
+
+def expect_whole_patches(x: torch.Tensor, patch: int) -> None:
+    """Raise a ValueError unless H and W of `x` (N, C, H, W) are multiples of `patch`."""
+    if isinstance(x, Proxy):
+        return
+    height, width = x.shape[2:]
+    if height % patch or width % patch:
+        raise ValueError(
+            f"images must be cut into whole patches of {patch}×{patch} pixels, got {height}×{width}"
         )

@@ -52,8 +52,7 @@ class ContextEncoding(Score):
         if self.training:
             expect_batch(x)
         # in the weights' precision: in bfloat16 the squares would lose the differences
-        # the meta device has no autocast to switch off
-        with torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False):
+        with without_autocast(x):
             positions = channels_last(x).flatten(1, 2).to(self.codewords.dtype)  # (N, H·W, C)
             logits = -self.smoothing * squared_distances(positions, self.codewords)
             shares = self.assignment(logits.mT.unflatten(2, x.shape[2:])).flatten(2)  # (N, K, H·W)
@@ -61,6 +60,21 @@ class ContextEncoding(Score):
             residuals = shares @ positions - shares.sum(2, keepdim=True) * self.codewords
             encoded = self.norm(residuals / positions.shape[1]).relu().sum(1)
             return self.linear(encoded)[:, :, None, None]
+
+
+def without_autocast(x: torch.Tensor) -> torch.autocast:
+    """No autocast where x is.
+
+    Raises TraceError while torch.fx traces: its graphs hold operations, no such contexts.
+    """
+    if isinstance(x, torch.fx.Proxy):
+        raise torch.fx.proxy.TraceError(
+            "torch.fx cannot trace a block that switches autocast off: keep it whole, as a leaf "
+            "(create_feature_extractor(…, tracer_kwargs={'leaf_modules': [ContextEncoding]})), or "
+            "use torch.export"
+        )
+    # the meta device has no autocast to switch off
+    return torch.autocast("cpu" if x.is_meta else x.device.type, enabled=False)
 
 
 def squared_distances(positions: torch.Tensor, codewords: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attention.blocks.gate import Weights
+from attention.blocks.gate import Weights, laid_out_as
 from attention.checks import at_least_one, divides, expect_maps, odd
 
 
@@ -57,7 +57,7 @@ class LocalAttention(nn.Module):
             mixed = torch.einsum("nhyxij,nhdyxij->nhdyx", weights, windows(value, k))
         else:
             mixed = by_shifts(query, key, value, offsets)
-        return mixed.flatten(1, 2)
+        return laid_out_as(x, mixed.flatten(1, 2))
 
 
 def windows(x: torch.Tensor, k: int) -> torch.Tensor:
@@ -65,6 +65,7 @@ def windows(x: torch.Tensor, k: int) -> torch.Tensor:
     return F.pad(x, (k // 2,) * 4).unfold(-2, k, 1).unfold(-2, k, 1)
 
 
+@torch.fx.wrap  # one step of a traced network: it runs through the rows of a map
 def by_shifts(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, offsets: torch.Tensor
 ) -> torch.Tensor:

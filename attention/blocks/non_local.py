@@ -7,6 +7,8 @@ from attention.blocks.dot_product import as_maps, fused, tokens
 from attention.blocks.gate import Weights
 from attention.checks import at_least_one, expect_maps, one_of
 
+torch.fx.wrap("fused")
+
 
 class NonLocal(nn.Module):
     """Non-local block: x_i + W_z Σ_j f(x_i, x_j) g(x_j) / normaliser.

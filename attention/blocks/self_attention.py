@@ -4,7 +4,10 @@ import torch
 from torch import nn
 
 from attention.blocks.dot_product import MultiHead, as_maps, fused, tokens
+from attention.blocks.gate import laid_out_as
 from attention.checks import at_least_one, expect_maps
+
+torch.fx.wrap("fused")
 
 
 class SelfAttention(MultiHead):
@@ -34,26 +37,24 @@ class SelfAttention(MultiHead):
         query, key, value = self.project(tokens(x), tokens(x))
         to_rows, to_columns = self.ways(query, size)
         if self.weights.wanted:
-            ways = to_rows[..., :, None] + to_columns[..., None, :]  # (N, heads, H·W, H, W)
-            logits = self.scale * (query @ key.mT + ways.flatten(3))
+            ways = to_rows[..., :, None] + to_columns[..., None, :]  # (N, heads, H, W, H, W)
+            logits = self.scale * (query @ key.mT + ways.flatten(4).flatten(2, 3))
             mixed = self.weights(logits, size) @ value
         else:
-            mixed = fused(*widened(query, key, to_rows, to_columns), value, self.scale)
-        return as_maps(self.merge(mixed), size)
+            query, key = widened(query, key, to_rows, to_columns)
+            mixed = fused(query, key, value, self.scale)
+        return laid_out_as(x, as_maps(self.merge(mixed), size))
 
     def ways(self, query: torch.Tensor, size: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
         """q_i·r_row to each row, and q_i·r_column to each column, of the map of this size (H, W).
 
-        query (N, heads, H·W, d) → (N, heads, H·W, H) and (N, heads, H·W, W)
+        query (N, heads, H·W, d) → (N, heads, H, W, H) and (N, heads, H, W, W)
         """
         grid = query.unflatten(2, size)
-        rows, columns = (
-            self.offsets(table, length)
-            for table, length in zip((self.rows, self.columns), size, strict=True)
-        )
+        height, width = size
+        rows, columns = self.offsets(self.rows, height), self.offsets(self.columns, width)
         to_rows = torch.einsum("nhyxd,yzd->nhyxz", grid, rows)
-        to_columns = torch.einsum("nhyxd,xzd->nhyxz", grid, columns)
-        return to_rows.flatten(2, 3), to_columns.flatten(2, 3)
+        return to_rows, torch.einsum("nhyxd,xzd->nhyxz", grid, columns)
 
     def offsets(self, table: torch.Tensor, length: int) -> torch.Tensor:
         """(length, length, d): the embedding of the way from each place to each other."""
@@ -62,6 +63,7 @@ class SelfAttention(MultiHead):
         return table[steps + self.reach]
 
 
+@torch.fx.wrap  # one step of a traced network, as `fused`
 def widened(
     query: torch.Tensor, key: torch.Tensor, to_rows: torch.Tensor, to_columns: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -72,7 +74,9 @@ def widened(
     every column, each key by ones at its own.
     """
     height, width = to_rows.shape[-1], to_columns.shape[-1]
-    row = torch.eye(height).repeat_interleave(width, 0)
-    column = torch.eye(width).repeat(height, 1)
-    own = torch.cat([row, column], 1).to(key).expand(*key.shape[:2], -1, -1)
-    return torch.cat([query, to_rows, to_columns], -1), torch.cat([key, own], -1)
+    grid = query.unflatten(2, (height, width))
+    row = torch.eye(height)[:, None].expand(-1, width, -1)  # (H, W, H)
+    column = torch.eye(width).expand(height, -1, -1)  # (H, W, W)
+    own = torch.cat([row, column], 2).flatten(0, 1).to(key).expand(*key.shape[:2], -1, -1)
+    query = torch.cat([grid, to_rows, to_columns], -1).flatten(2, 3)
+    return query, torch.cat([key, own], -1)

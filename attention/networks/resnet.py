@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from attention.checks import at_least, at_least_one
+from attention.checks import at_least, at_least_one, expect_kept_shape
 
 
 class Residual(nn.Module):
@@ -38,11 +38,8 @@ class Residual(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         branch = self.branch(x)
         attended = self.attention(branch)
-        if attended.shape != branch.shape:  # the sum would broadcast, and nobody would notice
-            raise ValueError(
-                f"an attention block must keep the shape of the maps, {tuple(branch.shape)}; "
-                f"{type(self.attention).__name__} gave {tuple(attended.shape)}"
-            )
+        # else the sum would broadcast, and nobody would notice
+        expect_kept_shape(type(self.attention).__name__, branch, attended)
         return self.activation(self.shortcut(x) + attended)
 
 

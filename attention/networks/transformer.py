@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from attention.blocks import MultiHead, tokens
-from attention.checks import at_least, at_least_one, divides, expect_maps
+from attention.checks import at_least, at_least_one, divides, expect_maps, expect_whole_patches
 
 SIDE = 32  # of the images that the position embeddings are learned on
 
@@ -20,12 +20,7 @@ class Patches(nn.Conv2d):
         super().__init__(3, features, patch, stride=patch)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        (patch, _), (height, width) = self.kernel_size, x.shape[2:]
-        if height % patch or width % patch:
-            raise ValueError(
-                f"images must be cut into whole patches of {patch}×{patch} pixels, got "
-                f"{height}×{width}"
-            )
+        expect_whole_patches(x, self.kernel_size[0])
         return super().forward(x)
 
 
@@ -89,14 +84,21 @@ class VisionTransformer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         expect_maps(x, 3)
         x = self.stem(x)
-        size, positions = x.shape[2:], self.positions
-        if size != positions.shape[2:]:
-            positions = F.interpolate(positions, size=size, mode="bicubic", align_corners=False)
+        size = x.shape[2:]
+        positions = resized(self.positions, size)
         first = (self.class_token + self.class_position).expand(x.shape[0], -1, -1)
         z = torch.cat([first.to(x.dtype), tokens(x + positions.to(x.dtype))], 1)
         for layer in self.layers:
             z = layer(z, size)
         return self.classifier(self.norm(z[:, 0]))
+
+
+@torch.fx.wrap  # one step of a traced network, which does not know its sizes
+def resized(positions: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Position embeddings (1, features, h, w), interpolated where the size is another."""
+    if positions.shape[2:] == size:
+        return positions
+    return F.interpolate(positions, size=size, mode="bicubic", align_corners=False)
 
 
 def vit(
