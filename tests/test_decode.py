@@ -253,6 +253,10 @@ def test_too_many_pixels_are_refused_before_the_first_is_decoded(pets, tmp_path,
     monkeypatch.setattr(decode, "pixels", refuse)
     with pytest.raises(DataError, match="12 images of 8×8 pixels take"):
         load(pets, tmp_path / "root")
+    for file in pets.glob("*/*/*"):
+        picture(0, (9, 8)).save(file)
+    with pytest.raises(DataError, match="12 images of 9×8 pixels take"):
+        load(pets, tmp_path / "root")
 
 
 def test_a_jpeg_of_a_camera_with_two_pictures_is_its_first(tmp_path):

@@ -369,6 +369,19 @@ def test_an_archive_s_folder_that_leaves_it_is_nowhere(tmp_path):
     assert found.checksum == plain.checksum and not list(tmp_path.parent.rglob("evil*.png"))
 
 
+def test_two_files_of_one_name_in_a_zip_are_damage(tmp_path):
+    with pytest.warns(UserWarning, match="Duplicate name"):
+        path = zipped(tmp_path / "pets.zip", [*EIGHT, EIGHT[0]])
+    with pytest.raises(DataError, match="damaged or incomplete .two files are called 'cat/0.png'"):
+        load(path, tmp_path / "root")
+    tree = make(tmp_path / "twice", {"a": 3, "b": 3})
+    tar = pack(tree, ".tar")
+    picture(99).save(tree / "a" / "000.png")
+    with tarfile.open(tar, "a") as out:
+        out.add(tree / "a" / "000.png", "a/000.png")  # in a tar, the later one counts
+    assert load(tar, tmp_path / "root").checksum == load(tree, tmp_path / "root").checksum
+
+
 def test_parts_of_names():
     assert trees._parts("./a//b/c.png") == ("a", "b", "c.png") == trees._parts("/a/b/c.png")
     assert Path("a").parts == trees._parts("a")

@@ -96,7 +96,7 @@ def _decode(tree, pictures, size, resize):
             content = tree.content(picture.parts)
             with decode.header(content) as opened_image:
                 if images is None and size is None:
-                    expect_room(about, count, *opened_image.size)
+                    expect_room(about, count, *opened_image.size[::-1])
                 image = decode.pixels(opened_image, size, resize)
         except Unreadable as error:
             wrong[picture] = str(error)

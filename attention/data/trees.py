@@ -100,6 +100,7 @@ class _Archive:
     def __init__(self, path, members):
         """members: {parts: (its File, or None for a folder, and what the archive calls it)}"""
         self.path, self._members, self._inside = path, members, {(): {}}
+        members.pop((), None)  # "./", or no name at all
         for parts, (file, _) in members.items():
             for depth in range(len(parts)):  # folders need not be members themselves
                 self._inside.setdefault(parts[:depth], {}).setdefault(parts[depth], None)
@@ -144,6 +145,8 @@ class Zip(_Archive):
         for info in file.infolist():
             name = _zip_name(info).replace("\\", "/")  # as some programs for Windows write them
             found = File(info.file_size, info.header_offset, wrong=_wrong_in_zip(info))
+            if _parts(name) in members and not name.endswith("/"):
+                raise zipfile.BadZipFile(f"two files are called {name!a}")
             members[_parts(name)] = None if name.endswith("/") else found, info
         super().__init__(path, members)
         self._file = file
