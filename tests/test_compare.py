@@ -16,7 +16,7 @@ from PIL import Image
 
 from attention import data
 from attention.compare import __main__ as command
-from attention.compare import compare, evidence, page, rounds
+from attention.compare import compare, evidence, page, rounds, study
 from attention.data import Dataset, write_folder
 
 CLASSES = ("<script>alert(1)</script>", 'a"b&c')
@@ -231,6 +231,7 @@ def test_names_reach_the_page_escaped(at_home, made, tmp_path):
         ("--seeds 0", "seeds must be a whole number of at least 1, got 0"),
         ("--epochs -1", "epochs must be a whole number of at least 1, got -1"),
         ("--size 0", "size must be a whole number of at least 1, got 0"),
+        ("--broken maybe", "broken must be one of refuse, skip; got 'maybe'"),
         ("--out {folder}", "out must be a file, and .* is a folder"),
     ],
 )
@@ -248,6 +249,29 @@ def test_a_folder_that_is_not_there_is_named(own_home, capsys):
     with pytest.raises(SystemExit, match="2"):
         command.main([str(own_home / "nowhere")])
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_pictures_of_several_sizes_are_made_of_one_and_it_is_said(tmp_path, own_home):
+    for part in ("train", "test"):
+        for name in ("a", "b"):
+            (tmp_path / part / name).mkdir(parents=True)
+            for side in (20, 30):
+                Image.new("RGB", (side, 20)).save(tmp_path / part / name / f"{side}.png")
+    images, said = study.pictures(tmp_path)
+    assert images.size == (128, 128) and "differ in size: each was made 128×128" in said
+    assert study.pictures(tmp_path, size=9)[0].size == (9, 9)
+    for path in tmp_path.glob("*/*/20.png"):
+        path.unlink()
+    images, said = study.pictures(tmp_path)
+    assert images.size == (20, 30) and not said
+    (tmp_path / "train" / "a" / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="broken.png"):
+        study.pictures(tmp_path)
+    assert study.pictures(tmp_path, broken="skip")[0].notes
+    for path in tmp_path.glob("*/*/30.png"):
+        Image.new("RGB", (400, 300)).save(path)
+    images, said = study.pictures(tmp_path, broken="skip")
+    assert images.size == (128, 128) and "are of 400×300 pixels" in said
 
 
 def test_stopped_from_the_keyboard_it_says_how_to_go_on(folder, own_home, capsys, monkeypatch):

@@ -2,7 +2,8 @@
 
     python -m attention.compare flowers --blocks se,eca,cbam --minutes 60
 
-FOLDER holds train/<class>/* and test/<class>/*. What will be trained and how long that takes is
+FOLDER, or a zip or tar of one, holds <class>/*, or train/<class>/*, val/… and test/…: as
+attention.load takes it. What will be trained and how long that takes is
 said first. Stopped at any moment, the same command goes on, and repeats nothing that is finished.
 """
 
@@ -16,13 +17,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m attention.compare", description=__doc__.splitlines()[0]
     )
-    parser.add_argument("folder", metavar="FOLDER", help="pictures, as attention.load takes them")
+    parser.add_argument("folder", metavar="FOLDER", help="pictures, or a zip or tar of them")
     parser.add_argument("--blocks", default="se,eca,cbam", help="names; default: %(default)s")
     parser.add_argument("--network", help="resnet20 up to 64 pixels, above it resnet18")
     parser.add_argument("--minutes", type=float, default=60, help="default: %(default)s")
     parser.add_argument("--seeds", type=int, help="at most so many rounds; the profile's")
     parser.add_argument("--size", type=int, help="pixels that the pictures are resized to")
     parser.add_argument("--epochs", type=int, help="by the number of pictures")
+    parser.add_argument("--broken", default="refuse", help="skip: leave out what cannot be read")
     parser.add_argument("--out", help="the page; compare-<folder>.html")
     chosen = vars(parser.parse_args(arguments))
     blocks = [name.strip() for name in chosen.pop("blocks").split(",")]

@@ -16,19 +16,21 @@ from attention.data import DataError, Dataset, load
 from attention.files import replacing
 from attention.settings import profile
 
-SIDE = {"smoke": 128, "quick": 128, "full": 224}  # pixels, for pictures of several sizes
+SIDE = {"smoke": 128, "quick": 128, "full": 224}  # pixels, where no size is given and one is needed
+LARGEST = 256
 
 
 def compare(
     folder: str | Path, blocks: Sequence[str], network: str | None = None, minutes: float = 60,
     seeds: int | None = None, size: int | None = None, epochs: int | None = None,
-    out: str | Path | None = None, device: str | torch.device | None = None, progress: bool = True,
+    broken: str = "refuse", out: str | Path | None = None,
+    device: str | torch.device | None = None, progress: bool = True,
 ) -> Path | None:  # fmt: skip
     """Train a plain network and one with each block on a folder of pictures; write the page.
 
-    folder, size: as in `attention.load`; pictures of several sizes are made square where no size is
-    given, and it is said. blocks, network, seeds, epochs: see `make_plan`. minutes: rounds are
-    begun as long as they fit. out: the page, None: compare-<name of the dataset>.html here.
+    folder, size, broken: as in `attention.load`; where no size is given, pictures of several sizes,
+    or of more than `LARGEST` pixels, are made smaller squares, and it is said. blocks, network,
+    seeds, epochs: see `make_plan`. minutes: rounds are begun as long as they fit. out: the page, None: compare-<name of the dataset>.html here.
 
     It says first what it will train and how long that takes. What is finished is kept at home (see
     `fit`): stopped at any moment, the same call goes on. Returns the page's path, or None while not
@@ -37,7 +39,7 @@ def compare(
     checks.positive("minutes", minutes)
     checks.instance(bool, "progress", progress)
     device = checks.device("device", device)
-    data, resized = pictures(folder, size)
+    data, resized = pictures(folder, size, broken)
     plan = make_plan(data, blocks, network, seeds, epochs)
     out = Path(f"compare-{data.name}.html" if out is None else out).expanduser()
     if out.is_dir():
@@ -48,7 +50,10 @@ def compare(
     if not rounds.complete:
         print("No round is complete yet: the same command goes on from here.")
         return None
-    asked = {"blocks": ",".join(blocks), "network": network, "size": size, "epochs": epochs}
+    asked = {
+        "blocks": ",".join(blocks), "network": network, "size": size, "epochs": epochs,
+        "broken": broken if broken != "refuse" else None,
+    }  # fmt: skip
     said = [word for name, value in asked.items() if value for word in (f"--{name}", str(value))]
     command = shlex.join(["python", "-m", "attention.compare", str(folder), *said])
     content = findings(plan, rounds, device, resized, command)
@@ -58,18 +63,24 @@ def compare(
     return out
 
 
-def pictures(folder: str | Path, size: int | None = None) -> tuple[Dataset, str]:
-    """The dataset, and a sentence if its pictures were given one size that nobody asked for."""
+def pictures(
+    folder: str | Path, size: int | None = None, broken: str = "refuse"
+) -> tuple[Dataset, str]:  # fmt: skip
+    """The dataset, and a sentence if its pictures were given a size that nobody asked for."""
     if size is not None:
-        return load(folder, size=size), ""
+        return load(folder, size=size, broken=broken), ""
     try:
-        return load(folder), ""
-    except DataError as error:
-        if "pass size=" not in str(error):
+        data = load(folder, broken=broken)
+        if max(data.size) <= LARGEST:
+            return data, ""
+        was = "are of {1}×{0} pixels".format(*data.size)
+    except DataError:  # if it is not about the size, it comes again
+        if not Path(folder).expanduser().exists():
             raise
+        was = "differ in size"
     side = SIDE[profile()]
-    said = f"The pictures differ in size: each was made {side}×{side} pixels (--size changes it)."
-    return load(folder, size=side), said
+    said = f"The pictures {was}: each was made {side}×{side} pixels (--size changes it)."
+    return load(folder, size=side, broken=broken), said
 
 
 def before(
@@ -80,7 +91,7 @@ def before(
     for_training, for_test = counts(run, data)
     fits = min(plan.seeds, int(60 * minutes / total))
     lines = [
-        repr(data), *data.notes, *([resized] if resized else []),
+        repr(data), *([resized] if resized else []),
         f"Network: {plan.why}.",
         f"Trained: without a block, and with {', '.join(plan.blocks)}; "
         f"{_number(run.epochs, 'epoch')} of {for_training:,} pictures each, tested on "
