@@ -205,7 +205,8 @@ def test_names_reach_the_page_escaped(at_home, made, tmp_path):
     text = page.render(
         name="flowers", about=CLASSES[0], warnings=[], seeds=[0], classes=evil.classes,
         verdict=type("V", (), {"sentences": (CLASSES[0],)}), compared=False, validated=False,
-        rows=[], reading="", caption="", matrices=[page.matrix(CLASSES[1], counts, CLASSES)],
+        rows=[], reading="", caption=CLASSES[0],
+        matrices=[page.matrix(CLASSES[1], counts, CLASSES)],
         mistaken="plain", shown="se", columns=[], maps=[], notes=[CLASSES[0]], small=True,
         mistakes=[{"image": "data:,", "number": 1, "label": CLASSES[0], "answer": CLASSES[1],
                    "probability": 0.5}],

@@ -87,7 +87,7 @@ def findings(
             )
             for block in dict.fromkeys((shown, None))
         ],
-        "mistaken": called(verdict.take), "shown": called(shown),
+        "mistaken": in_words(verdict.take), "shown": in_words(shown),
         "mistakes": page.shown_mistakes(mistakes, test.images, data.classes),
         "steps": steps(saved(networks[verdict.take], plan, verdict.take), verdict.take),
         "provenance": provenance(plan, rounds, resized, command),
@@ -124,11 +124,16 @@ def called(block: str | None) -> str:
     return "plain" if block is None else block
 
 
+def in_words(block: str | None) -> str:
+    """A network in a sentence."""
+    return PLAIN if block is None else f"the network with {block}"
+
+
 def about(plan: Plan) -> str:
     """What was compared on what."""
     (train, test), data = counts(plan.round(0)[0], plan.data), plan.data
     return (
-        f"{', '.join(plan.blocks)}, each against {PLAIN}, in {plan.why}. "
+        f"{', '.join(plan.blocks)}, each against {PLAIN} (plain), in {plan.why}. "
         f"{train:,} training and {test:,} test pictures of {data.size[1]}×{data.size[0]} pixels, "
         f"{len(data.classes)} classes."
     )
@@ -139,8 +144,8 @@ def caption(rounds: Rounds, test: Split, classes: tuple[str, ...]) -> str:
     commonest = test.labels.bincount(minlength=len(classes))
     share = 100 * float(commonest.max()) / len(test)
     return (
-        f"Mean over {len(rounds.complete)} seeds, on {len(test):,} test pictures. Who always says "
-        f"{classes[commonest.argmax()]} is right in {share:.1f} %."
+        f"Mean over {page.number(len(rounds.complete), 'seed')}, on {len(test):,} test pictures. "
+        f"Who always says {classes[commonest.argmax()]} is right in {share:.1f} %."
     )
 
 
@@ -170,7 +175,8 @@ def warnings(rounds: Rounds) -> list[str]:
 def where(record: dict) -> str:
     """The machine and precision of a record."""
     machine = record["machine"]
-    return f"{machine['hardware']}, {machine['threads']} threads, {machine['precision']}"
+    threads = page.number(machine["threads"], "thread")
+    return f"{machine['hardware']}, {threads}, {machine['precision']}"
 
 
 def looked_at(network: nn.Module, plain: nn.Module, test: Split, plan: Plan) -> dict[str, Any]:
@@ -233,8 +239,9 @@ def provenance(
          or "as the folder has it: train and test"),
         ("pictures a class, training and test", classes + f"; and {more} more" * (more > 0)),
         ("network", f"{plan.network}: {plan.why}"),
-        ("training", f"{run.epochs} epochs, batches of {run.batch_size}, {run.optimizer}, learning "
-         f"rate {run.learning_rate:g}; the final epoch counts, never the best"),
+        ("training", f"{page.number(run.epochs, 'epoch')}, batches of {run.batch_size}, "
+         f"{run.optimizer}, learning rate {run.learning_rate:g}; the final epoch counts, never the "
+         "best"),
         ("seeds", f"{', '.join(map(str, seeds))}; the same initial weights, order and augmentation "
          "for all networks of a seed, as far as they have layers in common"),
         ("hardware", "; ".join(dict.fromkeys(where(record) for record in records))),

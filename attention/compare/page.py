@@ -28,7 +28,7 @@ def render(**content: Any) -> str:
         loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True,
         undefined=jinja2.StrictUndefined, trim_blocks=True,
     )  # fmt: skip
-    environment.filters |= {"points": points, "duration": duration}
+    environment.filters |= {"points": points, "duration": duration, "number": number}
     colours = matplotlib.colormaps[MAPS](np.linspace(0, 1, 6))
     scale = [matplotlib.colors.to_hex(colour) for colour in colours]
     return environment.get_template("page.html").render(scale=scale, **content)
@@ -45,6 +45,11 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {seconds} s" if seconds else f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min"
+
+
+def number(count: int, what: str) -> str:
+    """1 seed, 2 seeds."""
+    return f"{count} {what}{'s' * (count != 1)}"
 
 
 def picture(image: torch.Tensor) -> str:
@@ -135,7 +140,7 @@ def shown_maps(
     ]
     rows = [
         {"image": picture(image), "label": label,
-         "images": [heat(column.maps[number], column.highest) for column in columns]}
-        for number, (image, label) in enumerate(zip(images, labels, strict=True))
+         "images": [heat(column.maps[place], column.highest) for column in columns]}
+        for place, (image, label) in enumerate(zip(images, labels, strict=True))
     ]  # fmt: skip
     return headings, rows

@@ -30,7 +30,8 @@ def compare(
 
     folder, size, broken: as in `attention.load`; where no size is given, pictures of several sizes,
     or of more than `LARGEST` pixels, are made smaller squares, and it is said. blocks, network,
-    seeds, epochs: see `make_plan`. minutes: rounds are begun as long as they fit. out: the page, None: compare-<name of the dataset>.html here.
+    seeds, epochs: see `make_plan`. minutes: rounds are begun as long as they fit. out: the page;
+    None: compare-<name of the dataset>.html here.
 
     It says first what it will train and how long that takes. What is finished is kept at home (see
     `fit`): stopped at any moment, the same call goes on. Returns the page's path, or None while not
@@ -94,11 +95,11 @@ def before(
         repr(data), *([resized] if resized else []),
         f"Network: {plan.why}.",
         f"Trained: without a block, and with {', '.join(plan.blocks)}; "
-        f"{_number(run.epochs, 'epoch')} of {for_training:,} pictures each, tested on "
+        f"{page.number(run.epochs, 'epoch')} of {for_training:,} pictures each, tested on "
         f"{for_test:,}.",
         *(f"  {name}: about {page.duration(time)}" for name, time in estimate.items()),
         f"A round, each of these with the same seed, takes about {page.duration(total)}. In "
-        f"{minutes:g} minutes: {fits} of {_number(plan.seeds, 'round')}, and what is finished "
+        f"{minutes:g} minutes: {fits} of {page.number(plan.seeds, 'round')}, and what is finished "
         "already.",
         f"Equal will mean: closer than ±{MARGIN:g} point.",
     ]  # fmt: skip
@@ -108,7 +109,3 @@ def before(
             f"give it --minutes {2.2 * total / 60:.0f}, a smaller --size, or fewer --epochs."
         )
     return lines
-
-
-def _number(count, what):
-    return f"{count} {what}{'s' * (count != 1)}"
