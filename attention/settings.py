@@ -2,7 +2,7 @@
 
 ATTENTION_HOME      the folder that holds data/ and figures/; else the checkout, else here
 ATTENTION_PROFILE   smoke (seconds), quick (a CPU, minutes) or full (a GPU)
-ATTENTION_DATA      the dataset, see `attention.load`
+ATTENTION_DATA      the dataset, a name or a path: see `attention.load`
 ATTENTION_OFFLINE   1: nothing is downloaded
 ATTENTION_MINUTES   how long a notebook may train, in every profile; what is missing stays missing
 ATTENTION_RETRAIN   1: train again what comes trained with the repository

@@ -369,6 +369,12 @@ def test_an_archive_s_folder_that_leaves_it_is_nowhere(tmp_path):
     assert found.checksum == plain.checksum and not list(tmp_path.parent.rglob("evil*.png"))
 
 
+def test_the_environment_takes_the_same_paths(tmp_path, monkeypatch):
+    path = zipped(tmp_path / "pets.zip", EIGHT)
+    monkeypatch.setenv("ATTENTION_DATA", str(path))
+    assert load(root=tmp_path / "root").checksum == load(path, tmp_path / "root").checksum
+
+
 def test_two_files_of_one_name_in_a_zip_are_damage(tmp_path):
     with pytest.warns(UserWarning, match="Duplicate name"):
         path = zipped(tmp_path / "pets.zip", [*EIGHT, EIGHT[0]])

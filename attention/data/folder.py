@@ -96,7 +96,7 @@ def _decode(tree, pictures, size, resize):
             content = tree.content(picture.parts)
             with decode.header(content) as opened_image:
                 if images is None and size is None:
-                    expect_room(about, count, *opened_image.size[::-1])
+                    _expect_room(about, count, *opened_image.size[::-1])
                 image = decode.pixels(opened_image, size, resize)
         except Unreadable as error:
             wrong[picture] = str(error)
@@ -106,14 +106,26 @@ def _decode(tree, pictures, size, resize):
             images, first = np.empty((count, *image.shape), np.uint8), picture
         if image.shape != images.shape[1:]:
             (_, *one), (_, *other) = images.shape[1:], image.shape
-            fitting = [s for s in SIZES if s <= min(*one, *other)] or SIZES[:1]
             raise DataError(
                 f"{about}expected images of one size, but {first} {one[1]}×{one[0]} and {picture} "
-                f"{other[1]}×{other[0]} pixels differ; pass size= to resize them, say "
-                f"size={fitting[-1]}"
+                f"{other[1]}×{other[0]} pixels differ; {_cure(*one, *other)}"
             )
         images[number] = image
     return images, digests, wrong
+
+
+def _expect_room(about, count, height, width):
+    """A DataError if so many images are too large to be taken as they are."""
+    try:
+        expect_room(about, count, height, width)
+    except DataError as error:
+        raise DataError(f"{error}; {_cure(height, width)}") from None
+
+
+def _cure(*sides):
+    """What to do about images of these sides."""
+    usual = [size for size in SIZES if size <= min(sides)] or SIZES[:1]
+    return f"pass size= to resize them, say size={usual[-1]}"
 
 
 def _cut(path, numbers, labels, digests):
