@@ -8,10 +8,13 @@ import pytest
 import safetensors.torch
 import timm
 import torch
+from PIL import Image, ImageOps
 from torch import nn
 from torchvision import models
+from torchvision.transforms.functional import pil_to_tensor
 
 import attention
+from attention.data import normalise
 from attention.files import replacing
 
 
@@ -120,6 +123,15 @@ def test_in_torchvisions_network_two_at_one_place(tmp_path):
     assert attention.report(loaded) == attention.report(network)
 
 
+def test_after_any_module(tmp_path):
+    network = models.shufflenet_v2_x0_5(num_classes=3)
+    attention.insert(network, "cbam", after=("stage3.*", "conv5"), example=(1, 3, 96, 64))
+    attention.insert(network, "se", after="stage2.0.branch2", start="identity")
+    loaded = same_after(network, tmp_path, 64)
+    assert attention.report(loaded) == attention.report(network)
+    assert loaded.insertions[0]["example"] == (1, 3, 96, 64)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
 def test_dtypes(dtype, tmp_path):
     network = attention.insert(attention.resnet(8, width=8), "cbam").to(dtype)
@@ -175,6 +187,51 @@ def test_what_is_told_comes_back(tmp_path):
     assert attention.load_network(attention.save_network(loaded, tmp_path / "b")).card == card
 
 
+@pytest.mark.parametrize("resize", ["squash", "crop"])
+def test_pictures_are_prepared_as_datasets_are(resize, tmp_path):
+    """From a file with its Exif, from Pillow's picture, from a tensor: the pixels of `load`."""
+    for place in ("train/a/1.png", "train/b/1.png", "test/a/1.png", "test/b/1.png"):
+        path = tmp_path / "pictures" / place
+        path.parent.mkdir(parents=True)
+        picture = Image.fromarray(torch.randint(256, (30, 50, 3), dtype=torch.uint8).numpy())
+        picture.save(path, exif=turned())
+    data = attention.load(tmp_path / "pictures", size=24, resize=resize)
+    path = attention.save_network(
+        attention.resnet(8, classes=2), tmp_path / "n",
+        classes=data.classes, mean=data.mean, std=data.std, size=data.size, resize=resize,
+    )  # fmt: skip
+    card = attention.load_network(path).card
+    want = normalise(data.train.images[:1], data.mean, data.std)
+    with Image.open(tmp_path / "pictures/train/a/1.png") as picture:
+        torch.testing.assert_close(card.prepare(picture), want)
+        upright = pil_to_tensor(ImageOps.exif_transpose(picture))
+        torch.testing.assert_close(card.prepare(upright), want)
+        torch.testing.assert_close(card.prepare(upright.expand(3, -1, -1, -1))[2:], want)
+
+
+def turned():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was held upright
+    return exif
+
+
+@pytest.mark.parametrize(
+    ("images", "said"),
+    [
+        (torch.zeros(3, 4, 4), "dtype uint8, got torch.float32"),
+        ("rose.jpg", "of Pillow.*got str"),
+        (torch.zeros(1, 4, 4, dtype=torch.uint8), r"must be \(N, 3, H, W\)"),
+        (torch.zeros(0, 3, 4, 4, dtype=torch.uint8), r"must be \(N, 3, H, W\)"),
+    ],
+)
+def test_other_images_are_refused(images, said):
+    card = attention.deploy.Card(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+    with pytest.raises(ValueError, match=said):
+        card.prepare(images)
+    with pytest.raises(ValueError, match="mean and std were not told"):
+        attention.deploy.Card().prepare(torch.zeros(3, 4, 4, dtype=torch.uint8))
+
+
 def test_the_layout_is_plain(tmp_path):
     attention.save_network(attention.insert(attention.resnet(8), "se"), tmp_path / "a" / "b")
     assert sorted(os.listdir(tmp_path / "a" / "b")) == ["config.json", "model.safetensors"]
@@ -225,6 +282,7 @@ def test_what_is_not_built_again_is_refused(said, tmp_path):
         ({"mean": [0.5], "std": [0.0]}, "std must be above 0"),
         ({"size": (3, 3, 3)}, "size must be"),
         ({"size": 0}, "size must be"),
+        ({"resize": "stretch"}, "resize must be one of squash, crop"),
         ({"arguments": {"depth": nn.ReLU}}, "arguments.*must be numbers"),
         ({"arguments": {"weights": "DEFAULT"}}, "not where weights are"),
         ({"architecture": "resnext"}, "name must be one of"),
@@ -303,6 +361,7 @@ def test_a_flipped_bit_is_noticed(saved):
         (["insertions"], None, "must be"),
         (["dtype"], "int8", "dtype must be one of"),
         (["removed"], ["stages.7"], "nothing is at 'stages.7'"),
+        (["removed"], [""], "nothing is at ''"),
         (
             ["folded"],
             [{"path": "stem", "block": "", "moved": None, "folded": True, "note": ""}],

@@ -4,9 +4,10 @@ import dataclasses
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch.nn import functional as F
+from PIL import Image, ImageOps
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
-from attention.checks import at_least_one, finite, positive
+from attention.checks import at_least_one, finite, one_of, positive
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,13 +16,15 @@ class Card:
 
     classes: the name of each output. mean, std: of each channel, of pixels from 0 to 1, by which
     the network's input is normalised. size: (height, width) of its pictures, in pixels; one number
-    for both.
+    for both. resize: how others get that size, as in `attention.load`: "squash", both sides become
+    that long; "crop", the picture fills it, and the middle stays.
     """
 
     classes: tuple[str, ...] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     size: tuple[int, int] | None = None
+    resize: str = "squash"
 
     def __post_init__(self) -> None:
         for name, check in (
@@ -33,33 +36,52 @@ class Card:
             value = getattr(self, name)
             if value is not None:
                 object.__setattr__(self, name, check(value))
+        one_of("resize", self.resize, ("squash", "crop"))
         if (self.mean and len(self.mean)) != (self.std and len(self.std)):
             raise ValueError(
                 f"mean and std must be of the same channels, got {self.mean} and {self.std}"
             )
 
-    def prepare(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 pictures (N, C, H, W), or one (C, H, W) → the input, float32 (N, C, h, w).
+    def prepare(self, images: torch.Tensor | Image.Image) -> torch.Tensor:
+        """Pictures → the network's input, float32 (N, C, h, w), resized and normalised.
 
-        They are resized to `size`, whatever their shape, as `attention.load(…, size=)` does it
-        (bilinear, with the pixels between averaged), and normalised by `mean` and `std`.
+        images: one of Pillow, as `Image.open` gives it, or uint8 (N, C, H, W) or (C, H, W). Those
+        of another size than `size` are resized, in Pillow, to the pixels that `attention.load`
+        gives for the same file.
 
         Raises ValueError for other images, and where mean and std were not told.
         """
         if self.mean is None:
             raise ValueError("mean and std were not told when this network was saved")
         channels = len(self.mean)
-        shape = tuple(images.shape) if isinstance(images, torch.Tensor) else type(images).__name__
-        right = isinstance(shape, tuple) and len(shape) in (3, 4) and shape[-3] == channels
-        if not right or not images.numel() or images.dtype is not torch.uint8:
-            raise ValueError(f"images must be uint8 (N, {channels}, H, W), got {shape}")
-        images = images if images.ndim == 4 else images[None]
+        if isinstance(images, Image.Image):
+            images = pil_to_tensor(self._resized(_upright(images, "L" if channels == 1 else "RGB")))
+        elif not isinstance(images, torch.Tensor) or images.dtype is not torch.uint8:
+            kind = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
+            raise ValueError(f"images must be one of Pillow, or of dtype uint8, got {kind}")
+        images = images[None] if images.ndim == 3 else images
+        if images.ndim != 4 or images.shape[1] != channels or not images.numel():
+            raise ValueError(f"images must be (N, {channels}, H, W), got {tuple(images.shape)}")
         if self.size is not None and images.shape[2:] != self.size:
-            images = F.interpolate(images, self.size, mode="bilinear", antialias=True)
-        mean, std = (
-            torch.tensor(v, device=images.device)[:, None, None] for v in (self.mean, self.std)
-        )
+            pictures = [self._resized(to_pil_image(image)) for image in images.cpu()]
+            images = torch.stack([pil_to_tensor(p) for p in pictures]).to(images.device)
+        mean, std = torch.tensor([self.mean, self.std], device=images.device)[..., None, None]
         return (images / 255 - mean) / std
+
+    def _resized(self, image):
+        if self.size is None or image.size == self.size[::-1]:
+            return image
+        if self.resize == "crop":
+            return ImageOps.fit(image, self.size[::-1], Image.Resampling.BILINEAR)
+        return image.resize(self.size[::-1], Image.Resampling.BILINEAR)
+
+
+def _upright(image, mode):
+    """A photograph turned as its Exif says, without transparency."""
+    image = ImageOps.exif_transpose(image)
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image.convert(mode)
 
 
 def _listed(argument, value):

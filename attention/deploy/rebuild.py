@@ -10,6 +10,8 @@ from attention.deploy.architectures import build, plain
 from attention.deploy.folded import Fold, put, without
 from attention.networks import insert
 
+PLACED = ("at", "stages", "after", "start", "example")  # the arguments of `insert` beside options
+
 
 def built(config: dict[str, Any]) -> nn.Module:
     """The network of a configuration, with new weights: its builder's, and what was changed in it.
@@ -38,7 +40,7 @@ def removed(network: nn.Module, other: nn.Module) -> list[str]:
 
 
 def _remove(network, path):
-    if path not in dict(network.named_modules()):
+    if not path or path not in dict(network.named_modules()):
         raise ValueError(f"nothing is at {path!r} that could be removed")
     put(network, path, nn.Identity())
 
@@ -55,7 +57,7 @@ def _insert(network, call):
             f"block {name!r} was saved in version {version}, and version {known(name).version}, "
             "which is here, computes something else"
         )
-    given = {key: call[key] for key in ("at", "stages", "after", "start") if call[key] is not None}
+    given = {key: call[key] for key in PLACED if call[key] is not None}
     try:
         insert(network, name, **given, **call["options"])
     except TypeError as error:
@@ -73,7 +75,7 @@ def insertion(call: dict[str, Any]) -> dict[str, Any]:
             f"block {row.name!r} must have a name, by which it is found again: "
             f"attention.register({row.name!r}, …), here and where the network is loaded"
         )
-    placed = {key: plain(key, call[key]) for key in ("at", "stages", "after", "start", "options")}
+    placed = {key: plain(key, call.get(key)) for key in (*PLACED, "options")}
     return {"block": row.name, "version": row.version if row.family != "own" else None} | placed
 
 

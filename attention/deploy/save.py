@@ -31,13 +31,13 @@ FORM = {
     "architecture": {"library": str, "name": str, "arguments": dict},
     "insertions": [{"block": str, "version": (None, int), "at": (None, str),
                     "stages": (None, [int]), "after": (None, [str]), "start": (None, str),
-                    "options": dict}],
+                    "example": (None, [int]), "options": dict}],
     "folded": (None, [{"path": str, "block": str, "moved": (None, float), "folded": bool,
                        "note": str}]),
     "removed": [str],
     "classes": (None, [str]), "mean": (None, [float]), "std": (None, [float]),
-    "size": (None, [int]), "dtype": str, "channels_last": bool, "shared": dict, "sha256": str,
-    "libraries": dict,
+    "size": (None, [int]), "resize": str, "dtype": str, "channels_last": bool, "shared": dict,
+    "sha256": str, "libraries": dict,
 }  # fmt: skip
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
@@ -50,6 +50,7 @@ def save_network(
     mean: Sequence[float] | torch.Tensor | None = None,
     std: Sequence[float] | torch.Tensor | None = None,
     size: int | Sequence[int] | None = None,
+    resize: str | None = None,
     architecture: str | None = None,
     arguments: dict[str, Any] | None = None,
 ) -> Path:
@@ -58,8 +59,8 @@ def save_network(
     network: this package's, torchvision's or timm's, also with another number of classes, with
         blocks that `insert` has put in and `fold` has taken out, with nn.Identity in place of a
         part, in half precision. It is not changed.
-    classes, mean, std, size: what whoever uses it needs to know, see `Card`; None: what was told
-        when this network was loaded, if it was.
+    classes, mean, std, size, resize: what whoever uses it needs to know, see `Card`; None: what was
+        told when this network was loaded, if it was.
     architecture, arguments: the name of the network's builder in torchvision or timm ("resnet18"),
         and what it was called with. They need not be told where they can be found out.
 
@@ -71,7 +72,7 @@ def save_network(
     for a folder that holds another program's configuration.
     """
     instance(nn.Module, "network", network)
-    told = {"classes": classes, "mean": mean, "std": std, "size": size}
+    told = {"classes": classes, "mean": mean, "std": std, "size": size, "resize": resize}
     told = {name: value for name, value in told.items() if value is not None}
     card = dataclasses.replace(getattr(network, "card", Card()), **told)
     path = Path(path)
@@ -130,7 +131,9 @@ def load_network(path: str | Path) -> nn.Module:
         with torch.random.fork_rng(devices=[]):
             network = built(config)
         fill(network, safetensors.torch.load(content), config["shared"])
-    except (ValueError, RuntimeError) as error:
+    except ImportError:  # timm is not here
+        raise
+    except Exception as error:  # whatever a configuration from elsewhere may lead to
         versions = ", ".join(f"{name} {version}" for name, version in config["libraries"].items())
         raise ValueError(
             f"the network in {path} cannot be built (it was saved with {versions}): {error}"
