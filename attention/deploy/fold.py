@@ -1,7 +1,9 @@
 """`fold`: a gate that is constant goes into the layer before it, and costs nothing any more.
 
-Huang, Zhong, et al., "ASR: Attention-alike Structural Re-parameterization", arXiv 2304.06345, 2023:
-what a channel gate says drifts to a constant in training, the same for every image.
+Zhong, Huang, Wen, Qin, Lin, "ASR: Attention-alike Structural Re-parameterization", arXiv 2304.06345,
+2023 (ECCV 2024 as "Stripe Observation Guided Inference Cost-free Attention Mechanism"): in training
+channel gates drift to constants, the same for every image. ASR trains them as constants from the
+start; here they are trained as they are, and those that became constant are folded afterwards.
 """
 
 import contextlib
@@ -30,25 +32,26 @@ def fold(
 ) -> nn.Module:
     """A copy of the network without the gates that it can do without.
 
-    A gate becomes its mean over these images, one number a channel. The mean is multiplied into the
-    weight and bias of the norm or convolution before the block, or, where that is read by something
-    else too (after a stage, by the residual addition), into the input channels of the layers that
-    read what the block gives. In the block's place there is nn.Identity; of a CBAM of which one
-    gate is left, the other half.
+    A gate becomes its mean over these images and all positions, one number a channel, which is
+    multiplied into the weight and bias of the norm or convolution before the block. Where something
+    else reads that too (after a stage, the residual addition), it goes into the input channels of
+    all layers that read what the block gives. nn.Identity stands in the block's place; of a CBAM
+    either half may go. Where nothing is left of what `insert` put in, the network is built as it
+    was before.
 
     network: in eval mode; it stays as it is. images: (N, 3, H, W), normalised, or batches of them,
         all of one size; they go through `batch_size` at a time. Not those of the final test.
     tolerance: the share of these images that may get another answer (another largest logit) than
-        from the network as it was, at least 0 and below 1: so no more than this share is lost in
-        accuracy on them. Gates are tried one after the other, the one that moves least first; one
-        that would take the share above the tolerance is left. So a gate that moves folds too, if
-        the answers do not depend on it.
+        from the network as it was, at least 0 and below 1; so no more than this share is lost in
+        accuracy on them. Gates are tried one by one, the one that moves least first (see
+        `constancy`), and one that would take the share above the tolerance is left: a gate that
+        moves folds too, if the answers do not depend on it.
 
-    Left, whatever the tolerance: blocks that mix positions and poolings, which multiply by nothing;
-    blocks that do more than x times a number from their gates; gates with nowhere to go. The
-    network gets a list `folded` with one `Fold` for each map, and `fold_report` prints it.
+    Left in any case: blocks that mix positions, and poolings, which multiply by no gate; blocks
+    that do more with x than multiply it by gates; gates whose mean has nowhere to go. The copy has
+    a list `folded`, a `Fold` for each map, with the reason; `fold_report` is its text.
 
-    Raises ValueError for a network without gates, or in training mode.
+    Raises ValueError for a network without gates, in training mode, or that gives no logits.
     """
     below_one("tolerance", tolerance)
     parts = image_batches(images, batch_size)

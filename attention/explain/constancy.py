@@ -111,7 +111,7 @@ def constancy(
                 "std": max(0.0, total) ** 0.5,
                 "over_images": over_images**0.5,
                 "moved": one.moved,
-                "channels": 1 - (positions + over_images) / scale,
+                "channels": max(0.0, 1 - (positions + over_images) / scale),
                 "positions": positions / scale,
                 "images": over_images / scale,
             }
