@@ -60,6 +60,10 @@ def first(*layers):
     return nn.Sequential(nn.Conv2d(3, 8, 3), *layers)
 
 
+def normed(layer):
+    return nn.utils.parametrizations.weight_norm(layer)
+
+
 FOLDS = {
     "conv": (lambda: first(SE(8, 1), *head()), "0"),
     "conv without bias": (
@@ -134,6 +138,10 @@ REFUSED = {
         lambda: nn.Sequential(Doubled(3, 8, 3), SE(8, 1), nn.GELU(), *head()),
         ["0 before it is a Doubled", "`gelu` in 2"],
     ),
+    "a weight that is computed": (
+        lambda: nn.Sequential(normed(nn.Conv2d(3, 8, 3)), SE(8, 1), nn.GELU(), *head()),
+        ["0 before it is a ParametrizedConv2d"],
+    ),
     "called twice": (lambda: nn.Sequential(Twice(), *head()), ["it is called 2 times in a pass"]),
     "more than a product": (
         lambda: attention.insert(resnet(8, 4), Bent, stages=3),
@@ -202,6 +210,14 @@ def test_what_else_holds_a_weight_keeps_it():
     folded = fold(network, some_images(4, 12), tolerance=0.99)
     assert network[0].weight is weight and not torch.equal(folded[0].weight, weight)
     assert folded[0].weight.requires_grad and folded[0].weight.dtype == weight.dtype
+
+
+def test_a_gate_that_is_shut_folds():
+    network = first(SE(8, 1), *head()).eval()
+    nn.init.zeros_(network[1].score.expand.weight)
+    nn.init.constant_(network[1].score.expand.bias, -200)
+    folded = fold(network, some_images(4, 12), tolerance=0)
+    assert folded.folded[0].moved == 0 and not folded[0].weight.any()
 
 
 def test_both_gates_of_a_sum_fold_or_none():

@@ -94,7 +94,7 @@ def rows(network):
 @pytest.mark.parametrize(
     ("make", "name"),
     [("resnet20", name) for name in INSERTED]
-    + [("resnet18", name) for name in ("se", "cbam official", "bam", "simam", "hybrid in turn")],
+    + [("resnet18", name) for name in ("se", "cbam official", "hybrid in turn")],
 )
 def test_all_gates_folded_are_all_gates_held(make, name):
     block, options = INSERTED[name]

@@ -28,7 +28,7 @@ from attention.deploy.readers import Watched
 
 # Exactly these: what a subclass does with its weight is not known.
 WRITERS = (nn.BatchNorm2d, nn.SyncBatchNorm, nn.GroupNorm, nn.Conv2d)
-READERS = (nn.Conv2d, nn.Linear)
+READERS = {nn.Conv2d: 4, nn.Linear: 2}  # and how many axes they read
 # x ↦ a·x before or after these is the same, for a > 0, one a channel
 COMMUTING = {
     F.relu, torch.relu, torch.relu_, torch.Tensor.relu, torch.Tensor.relu_, F.dropout,
@@ -86,7 +86,7 @@ def _into_writer(watched, module, factor):
         name = watched.paths.get(before)
         if before is None or len(watched.calls[before]) != 1:
             raise Refused("no layer of its own stands before it")
-        if type(before) in WRITERS and before._parameters.get("weight") is not None:
+        if type(before) in WRITERS and _has_weight(before):
             return [*steps, partial(scale_output, before, factor)], [before]
         if type(before) not in GATED:
             raise Refused(f"{name} before it is a {type(before).__name__}, no norm or convolution")
@@ -127,8 +127,9 @@ def _into_readers(watched, module, factor):
         if not reads or id(tensor) in watched.answers:
             raise Refused("its output is the network's")
         for read in reads:
-            layer, shape = read.reader, {nn.Conv2d: 4, nn.Linear: 2}
-            if tensor.ndim == shape.get(type(layer)) and len(watched.calls[layer]) == 1:
+            layer = read.reader
+            fits = tensor.ndim == READERS.get(type(layer)) and _has_weight(layer)
+            if fits and len(watched.calls[layer]) == 1:
                 layers += [] if layer in layers else [layer]
             elif read.function in COMMUTING:
                 if read.result is not tensor:  # not in place
@@ -136,6 +137,11 @@ def _into_readers(watched, module, factor):
             else:
                 raise Refused(f"{_who(watched, [read])} its output")
     return [partial(scale_input, layer, factor) for layer in layers], layers
+
+
+def _has_weight(layer):
+    """Whether it has a weight of its own, not one that is computed at each call."""
+    return layer._parameters.get("weight") is not None
 
 
 def _who(watched, reads):

@@ -1,9 +1,9 @@
 """`fold`: a gate that is constant goes into the layer before it, and costs nothing any more.
 
-Zhong, Huang, Wen, Qin, Lin, "ASR: Attention-alike Structural Re-parameterization", arXiv 2304.06345,
-2023 (ECCV 2024 as "Stripe Observation Guided Inference Cost-free Attention Mechanism"): in training
-channel gates drift to constants, the same for every image. ASR trains them as constants from the
-start; here they are trained as they are, and those that became constant are folded afterwards.
+Zhong, Huang, Wen, Qin, Lin, "ASR: Attention-alike Structural Re-parameterization", arXiv
+2304.06345, 2023 (ECCV 2024 as "Stripe Observation Guided Inference Cost-free Attention Mechanism"):
+in training channel gates drift to constants, the same for every image. ASR trains them as constants
+from the start; here they are trained as they are, and those that became constant are folded.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ def fold(
     was before.
 
     network: in eval mode; it stays as it is. images: (N, 3, H, W), normalised, or batches of them,
-        all of one size; they go through `batch_size` at a time. Not those of the final test.
+        all of one size; a tensor goes through `batch_size` at a time. Not those of the final test.
     tolerance: the share of these images that may get another answer (another largest logit) than
         from the network as it was, at least 0 and below 1; so no more than this share is lost in
         accuracy on them. Gates are tried one by one, the one that moves least first (see
@@ -95,18 +95,19 @@ class Unit:
     def moved(self) -> float:
         return max(values.moved for _, values in self.gates.values())
 
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """For the `with` block, each gate gives its mean for every image and position."""
-        handles = [
-            gate.register_forward_hook(functools.partial(_instead, values.constant))
-            for gate, values in self.gates.values()
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+
+@contextlib.contextmanager
+def held(gates: Iterable[tuple[nn.Module, GateValues]]) -> Iterator[None]:
+    """For the `with` block, each gate gives its mean for every image and position."""
+    handles = [
+        gate.register_forward_hook(functools.partial(_instead, values.constant))
+        for gate, values in gates
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def _instead(mean, module, inputs, output):
@@ -137,7 +138,7 @@ def _try(unit, network, parts, answers, tolerance):
     """Fold one unit, if the answers allow it. Raises Refused where there is no place for it."""
     watched = watch(network, parts[0][:1])
     steps, layers = places(watched, unit.module, _factor(unit, watched))
-    with unit.held():
+    with held(unit.gates.values()):
         others = (_answers(network, parts).argmax(1) != answers).double().mean()
     if others > tolerance:
         unit.note = f"{100 * others:.2f} % of the answers would be others"
@@ -158,7 +159,7 @@ def _factor(unit, watched):
     if x.ndim != 4 or getattr(output, "shape", None) != x.shape:
         raise Refused("what it gives has not the shape of what it gets")
     noise = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
-    with unit.held():
+    with held(unit.gates.values()):
         nothing, one, some = map(unit.module, (torch.zeros_like(x), torch.ones_like(x), noise))
     factor = one.double().mean((0, 2, 3))
     rounding = torch.finfo(x.dtype).eps ** 0.5
@@ -180,14 +181,13 @@ def _answers(network, parts):
 
 def _check(network, folded, parts, units):
     """Raise a RuntimeError unless the network says what it says with the gates held."""
-    with contextlib.ExitStack() as stack:
-        for unit in units:
-            if unit.layers:
-                gates = {
-                    path: (network.get_submodule(path), values)
-                    for path, (_, values) in unit.gates.items()
-                }
-                stack.enter_context(dataclasses.replace(unit, gates=gates).held())
+    gates = [
+        (network.get_submodule(path), values)
+        for unit in units
+        if unit.layers
+        for path, (_, values) in unit.gates.items()
+    ]
+    with held(gates):
         expected = _answers(network, parts).double()
     off = (_answers(folded, parts) - expected).abs().max()
     if not off <= 0.01 * expected.abs().max():

@@ -38,8 +38,8 @@ class GateValues:
     @property
     def moved(self) -> float:
         """How far the gate is from `constant`: root mean square of the difference / mean gate."""
-        around = max(0.0, self.square - float(self.constant.square().mean()))
-        return around**0.5 / abs(float(self.mean.mean()))
+        around = max(0.0, self.square - float(self.constant.square().mean())) ** 0.5
+        return around / abs(float(self.mean.mean())) if around else 0.0  # a gate may be shut
 
 
 @torch.no_grad()
