@@ -111,16 +111,3 @@ def test_other_starts_are_refused(start):
     with pytest.raises(ValueError, match="start must be one of None, identity"):
         insert(network, "se", start=start)
     assert_untouched(network, before)
-
-
-def test_what_is_needed_to_put_a_block_there_again_is_kept():
-    network = insert(resnet(8, 8), "se", stages=[1, 3], start="identity", reduction=2)
-    insert(network, "bam")
-    assert network.insertions == [
-        {"block": "se", "at": None, "stages": (1, 3), "after": None, "start": "identity",
-         "options": {"reduction": 2}},
-        {"block": "bam", "at": None, "stages": None, "after": None, "start": None, "options": {}},
-    ]  # fmt: skip
-    first = network.placements[0]
-    assert first.start == "identity" and first.options == {"reduction": 2}
-    assert first.stages == (1, 3) and first.at is None

@@ -118,7 +118,7 @@ def _shut(network, path):
     """Take away what `insert` put at a path, if nothing is left there: the Chain, a stage's end."""
     parent, _, name = path.rpartition(".")
     place = dict(network.named_modules()).get(parent)
-    if isinstance(place, Chain) and all(map(_is_empty, list(place)[1:])):
-        put(network, parent, place.before)
+    if isinstance(place, Chain) and all(map(_is_empty, place.blocks)):
+        put(network, parent, getattr(place, place.part))
     elif type(place) is nn.Sequential and name == str(len(place) - 1) and _is_empty(place[-1]):
         del place[-1]

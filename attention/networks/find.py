@@ -10,7 +10,7 @@ from torch import nn
 from attention.checks import between
 from attention.networks.anatomy import Place, branch_place, branches, groups, pool_place
 from attention.networks.example import Observed
-from attention.networks.places import Chain
+from attention.networks.places import Chain, bare
 
 
 def places_at(
@@ -22,11 +22,7 @@ def places_at(
             raise ValueError(f"stages must be None for at='pool', got {stages!r}")
         return [pool_place(network, observed)]
     found = groups(network, observed)
-    parents = {
-        child: (owner, name)
-        for owner in network.modules()
-        for name, child in owner.named_children()
-    }
+    parents = _parents(network)
     numbers = _numbers(stages, len(found))
     if at == "stage":
         numbers = numbers or range(1, len(found) + (not skip_last))
@@ -53,19 +49,11 @@ def places_after(network: nn.Module, after: Any) -> tuple[tuple[str, ...], list[
             "after must be the name of a module, or a pattern of names, or several of them; got "
             f"{after!r}"
         )
-    named = dict(network.named_modules(remove_duplicate=False))
-    del named[""]
-    # patterns mean the network's own modules, each place once
-    inserted = _inserted(network)
-    parts = {getattr(m, m.part) for m in network.modules() if isinstance(m, Chain)}
-    own = [name for name, module in named.items() if module not in inserted | parts]
+    named = _named(network)
     found = set()
     for one in wanted:
-        if isinstance(one, str) and one in named:
-            found.add(one)
-            continue
         pattern = one if isinstance(one, re.Pattern) else _pattern(one)
-        matching = [name for name in own if pattern.fullmatch(name)]
+        matching = [name for name, path in named.items() if pattern.fullmatch(name) or path == one]
         if not matching:
             near = difflib.get_close_matches(str(one), named, 5, 0.4) or list(named)[:5]
             raise ValueError(
@@ -74,8 +62,33 @@ def places_after(network: nn.Module, after: Any) -> tuple[tuple[str, ...], list[
             )
         found.update(matching)
     names = tuple(name for name in named if name in found)
-    places = [name.rpartition(".") for name in names]
+    places = [named[name].rpartition(".") for name in names]
     return names, [Place(network.get_submodule(owner), slot) for owner, _, slot in places]
+
+
+def _named(network: nn.Module) -> dict[str, str]:
+    """{the name of a module before any block was inserted: its path now}; the blocks left out."""
+    inserted, named = _inserted(network), {}
+    for path, module in network.named_modules(remove_duplicate=False):
+        owner, parts = network, []
+        for part in path.split("."):
+            if not isinstance(owner, Chain) or part != owner.part:
+                parts.append(part)
+            owner = owner.get_submodule(part)
+        if path and module not in inserted:
+            named.setdefault(".".join(parts), path)  # the Chain itself, before what it holds
+    return named
+
+
+def _parents(network: nn.Module) -> dict[nn.Module, tuple[nn.Module, str]]:
+    """{module: (what holds it, its name there)}; a `Chain` counts as what stood there before it."""
+    return {
+        module: (owner, name)
+        for owner in network.modules()
+        if not isinstance(owner, Chain)
+        for name, child in owner.named_children()
+        for module in (child, bare(child))
+    }
 
 
 def _end(stage: nn.Module, parents: dict) -> Place:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from attention.blocks import BLOCKS, POOLINGS, Block, known
 from attention.checks import one_of
@@ -72,6 +73,8 @@ def insert(
     the shape of its maps; then, and when the block itself cannot be made, the network is as it was.
     """
     row = known(block)
+    if isinstance(stages, Iterable) and not isinstance(stages, str):
+        stages = tuple(stages)
     _check(network, block, row, at, stages, after, start)
     wanted = row.at if at is None else at
     if after is None and wanted != "pool":
@@ -95,8 +98,10 @@ def insert(
         placements.append((Placement(row.name, "", maps.channels, count, **call), module))
         counted.add(module)
     network.placements = _with_paths(network, [*earlier, *placements])
-    shape = {} if example is None else {"example": tuple(observed.example.shape)}
-    call = {"block": row.name if _named(row) else block} | call | shape
+    call |= {
+        "block": row.name if _named(row) else block,
+        "example": None if example is None else tuple(observed.example.shape),
+    }
     network.insertions = [*getattr(network, "insertions", ()), call]
     return network
 
@@ -122,6 +127,11 @@ def _check(network, block, row, at, stages, after, start) -> None:
     """Everything about the arguments that can be seen without the network's anatomy."""
     if not isinstance(network, nn.Module):
         raise ValueError(f"network must be a torch module, got {network!r}")
+    if any(map(is_lazy, (*network.parameters(), *network.buffers()))):
+        raise ValueError(
+            f"network must have its weights: this {type(network).__name__} has lazy modules, which "
+            "get them when they are first called; call it once"
+        )
     compiled = any(getattr(m, "_compiled_call_impl", None) for m in network.modules())
     if compiled or isinstance(network, torch.jit.ScriptModule) or hasattr(network, "_orig_mod"):
         raise ValueError(
@@ -198,4 +208,4 @@ def _plain(stages: Any) -> tuple[int, ...] | None:
     """Stages as they are kept."""
     if stages is None:
         return None
-    return tuple(sorted(set(stages))) if isinstance(stages, Iterable) else (stages,)
+    return tuple(sorted({int(n) for n in stages})) if isinstance(stages, tuple) else (int(stages),)

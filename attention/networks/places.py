@@ -193,7 +193,7 @@ def _put(place: Place, module: nn.Module, observed: Observed) -> None:
         flat = len(observed[part][-1].made.extents) == 2
         parts = OrderedDict(attention=module, flatten=nn.Flatten(1))
         setattr(owner, slot, nn.Sequential(parts) if flat else module)
-    elif part is None or isinstance(part, nn.Identity):
+    elif part is None or (isinstance(part, nn.Identity) and side == "behind"):
         setattr(owner, slot, module)
     else:
         kind = Ahead if side == "ahead" else Chain
