@@ -5,7 +5,7 @@ networks    the networks they stand in, and insert(), which puts them there
 data        CIFAR-10, folders of pictures, Shapes-10; batches made on the device
 training    Run says what to train, fit() trains it: a record and the weights
 explain     capture() gives every map of every block; Grad-CAM; the measures of an explanation
-deploy      what a network needs when it leaves the notebook: saved, and built again
+deploy      what a network needs when it leaves the notebook: saved, built again, folded
 results     records into tables, statistics, findings
 study       many runs: what is missing, in order, within a budget
 figures     tables and maps in, figure out

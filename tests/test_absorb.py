@@ -212,6 +212,15 @@ def test_what_else_holds_a_weight_keeps_it():
     assert folded[0].weight.requires_grad and folded[0].weight.dtype == weight.dtype
 
 
+def test_precision_and_memory_order_stay():
+    network = lively(attention.insert(resnet(8, 4), "cbam")).to(memory_format=torch.channels_last)
+    folded = fold(network.bfloat16(), some_images().bfloat16(), tolerance=0.99)
+    assert all(row.folded for row in folded.folded)
+    assert {values.dtype for values in folded.parameters()} == {torch.bfloat16}
+    conv = folded.stages[1][0].branch[3].weight
+    assert conv.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_a_gate_that_is_shut_folds():
     network = first(SE(8, 1), *head()).eval()
     nn.init.zeros_(network[1].score.expand.weight)

@@ -189,8 +189,9 @@ def _check(network, folded, parts, units):
     ]
     with held(gates):
         expected = _answers(network, parts).double()
-    off = (_answers(folded, parts) - expected).abs().max()
-    if not off <= 0.01 * expected.abs().max():
+    answers = _answers(folded, parts)
+    off = (answers - expected).abs().max()
+    if not off <= max(0.01, 10 * torch.finfo(answers.dtype).eps) * expected.abs().max():
         raise RuntimeError(
             f"folding went wrong in this network: logits are off by {off:.3g}, and should be those "
             "of the network with its gates held at their means"
