@@ -1,6 +1,7 @@
 """From a folder to the page: what is trained, what is repeated, what the page says."""
 
 import base64
+import dataclasses
 import html
 import html.parser
 import io
@@ -158,6 +159,32 @@ def test_called_again_it_trains_nothing(at_home, folder, monkeypatch, capsys):
     first = "flowers: 48 training and 20 test images of 16×16, 2 classes"
     assert said.startswith(first) and "resnet20 + se (reduction 4): about" in said
     assert said.index("A round") < said.index("No block is shown") < said.index("The page:")
+
+
+def test_of_one_seed_the_page_says_that_nothing_can_be_said(at_home, folder):
+    out = compare(folder, BLOCKS, seeds=1, out=at_home / "one.html", progress=False)
+    parsed = Page(text := out.read_text(encoding="utf-8"))
+    assert "Nothing can be said yet" in text and "points against it" not in text
+    assert set(parsed.rows) == {"plain", *BLOCKS} and "difference" not in parsed.rows["se"]
+    assert not [row for row in parsed.all("tr") if row.get("class") == "taken"]
+    assert "--blocks se,cbam --seeds 5" in text
+
+
+def test_validation_pictures_choose_the_block(at_home, tmp_path):
+    """Validation pictures are in no record: the trainings are those that are there."""
+    images = dataclasses.replace(small(), validation=small(30).test)
+    path = write_folder(images, tmp_path / "flowers")
+    before = records(at_home)
+    out = compare(path, BLOCKS, out=at_home / "validated.html", progress=False)
+    assert records(at_home) == before
+    text = out.read_text(encoding="utf-8")
+    [picked] = re.findall(r"The validation pictures pick (\w+), with", text)
+    shown = {
+        name: float(re.search(rf'data-name="{name}".*?validation.*?">([\d.]+)<', text, re.S)[1])
+        for name in BLOCKS
+    }
+    assert shown[picked] == max(shown.values())
+    assert f"{picked} was picked by the validation pictures" in text
 
 
 CONTEXT = multiprocessing.get_context("forkserver")

@@ -43,12 +43,14 @@ class Mistake:
     probability: float
 
 
-def probabilities(run: Run, split: Split, data: Dataset, record: dict) -> torch.Tensor:
+def probabilities(
+    run: Run, split: Split, data: Dataset, record: dict, device: torch.device
+) -> torch.Tensor:  # fmt: skip
     """What the trained network of a run answers: (pictures, classes), rows adding up to 1.
 
     In the precision that its record was made in, so that the accuracy is that of the record.
     """
-    network = trained(run, data, progress=False)
+    network = trained(run, data, device, progress=False)
     precision = record["machine"]["precision"]
     return predict(network, split, data, precision=precision, batch_size=BATCH).softmax(1)
 

@@ -22,7 +22,8 @@ PICTURES = 6  # with maps
 READING = (
     "Points are percentage points of accuracy. The interval counts that other seeds would train "
     "other networks and that other pictures would be answered otherwise; it holds for all blocks "
-    "of the table at once. A block is shown to be better or worse where it excludes zero. Training "
+    "of the table at once. A block is shown to be better or worse where it excludes zero; who adds "
+    "rounds until one is, will find one by chance: decide on their number before. Training "
     "times are those of the trainings; the time of one picture was measured at the end, on the "
     "same machine, at batch size 1."
 )
@@ -49,14 +50,15 @@ def findings(
     data, names = plan.data, {b: n for b, n in plan.names.items() if b not in rounds.failed}
     blocks, plain = list(names), names[None]
     test, validation = tested(plan), data.validation
-    shares = {block: answers(plan, rounds, block, test) for block in blocks}
+    shares = {block: answers(plan, rounds, block, test, device) for block in blocks}
     right = {names[b]: (shares[b].argmax(2) == test.labels).numpy() for b in blocks}
     enough = min(len(rounds.complete), len(blocks), len(test)) > 1
     pairs = differences(right, plain) if enough else None
     chosen_by = None
     if validation is not None:
         chosen_by = {
-            names[b]: accuracy(answers(plan, rounds, b, validation), validation) for b in blocks
+            names[b]: accuracy(answers(plan, rounds, b, validation, device), validation)
+            for b in blocks
         }
     others = chosen_by and {name: x for name, x in chosen_by.items() if name != plain}
     verdict = judge(pairs, len(test), {name: block for block, name in names.items()}, others)
@@ -77,7 +79,8 @@ def findings(
         "name": data.name, "about": about(plan), "verdict": verdict,
         "warnings": warnings(rounds), "seeds": list(range(len(rounds.complete))),
         "classes": data.classes, "compared": pairs is not None, "validated": bool(chosen_by),
-        "rows": page.results(costs, pairs, names[verdict.take]), "reading": READING,
+        "rows": page.results(costs, pairs, None if pairs is None else names[verdict.take]),
+        "reading": READING,
         "caption": caption(rounds, test, data.classes),
         "matrices": [
             page.matrix(
@@ -89,7 +92,8 @@ def findings(
         ],
         "mistaken": in_words(verdict.take), "shown": in_words(shown),
         "mistakes": page.shown_mistakes(mistakes, test.images, data.classes),
-        "steps": steps(saved(networks[verdict.take], plan, verdict.take), verdict.take),
+        "steps": steps(saved(networks[verdict.take], plan, verdict.take), verdict.take)
+        + more(verdict.kind, len(rounds.complete), command),
         "provenance": provenance(plan, rounds, resized, command),
     } | looked_at(networks[shown], networks[None], test, plan)  # fmt: skip
 
@@ -101,10 +105,12 @@ def tested(plan: Plan) -> Split:
     return test if number == len(test) else test.spread(number)
 
 
-def answers(plan: Plan, rounds: Rounds, block: str | None, split: Split) -> torch.Tensor:
+def answers(
+    plan: Plan, rounds: Rounds, block: str | None, split: Split, device: torch.device
+) -> torch.Tensor:  # fmt: skip
     """Probabilities (seeds, pictures, classes) of the network with this block."""
     return torch.stack([
-        evidence.probabilities(plan.run(block, seed), split, plan.data, found[block])
+        evidence.probabilities(plan.run(block, seed), split, plan.data, found[block], device)
         for seed, found in enumerate(rounds.complete)
     ])  # fmt: skip
 
@@ -217,6 +223,14 @@ def steps(path: Path, take: str | None) -> list[dict[str, str]]:
             f'attention.insert(network, "{take}"{start})\nprint(attention.report(network))',
         })  # fmt: skip
     return found
+
+
+def more(kind: str, seeds: int, command: str) -> list[dict[str, str]]:
+    """What to type where the answer is open."""
+    if kind == "better":
+        return []
+    code = f"{command} --seeds {max(5, 2 * seeds)}"
+    return [{"text": "More rounds, and what is finished is not repeated:", "code": code}]
 
 
 def provenance(

@@ -71,11 +71,14 @@ def _inline(image):
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
-def results(costs: pd.DataFrame, pairs: pd.DataFrame | None, taken: str) -> list[dict]:
+def results(
+    costs: pd.DataFrame, pairs: pd.DataFrame | None, taken: str | None
+) -> list[dict]:  # fmt: skip
     """The rows of the table, in the order of `costs`.
 
     costs: by name, with label, accuracy, parameters, seconds, milliseconds and perhaps validation.
-    pairs: as `verdict.differences` gives them. taken: the name of the network to take.
+    pairs: as `verdict.differences` gives them. taken: the name of the network to take;
+    None: nothing can be said.
     """
     rows = []
     for name, cost in costs.iterrows():
