@@ -71,6 +71,9 @@ def swin():
         (lambda: resnet(8, 4), "stem", ["stem.attention"], [4]),
         (lambda: resnet(8, 4), "stages.*.0.branch", None, [4, 8, 16]),
         (lambda: vit(8, 1, 2), "stem", ["stem.attention"], [8]),
+        (lambda: torchvision.models.shufflenet_v2_x0_5(), "stage*",
+         [f"stage{n}.attention" for n in (2, 3, 4)], [48, 96, 192]),
+        (swin, ["features.1", "features.3"], None, [24, 48]),
     ],
 )  # fmt: skip
 def test_blocks_follow_the_modules_that_are_named(make, after, paths, channels):
@@ -83,7 +86,8 @@ def test_blocks_follow_the_modules_that_are_named(make, after, paths, channels):
     assert paths is None or [p.path for p in network.placements] == paths
     assert [p.channels for p in network.placements] == channels
     for placement in network.placements:
-        assert type(network.get_submodule(placement.path)) is SE
+        block = network.get_submodule(placement.path)
+        assert type(block.block if isinstance(block, ChannelsLast) else block) is SE
     with capture(network.eval()) as maps:
         network(torch.rand(2, 3, 32, 32))
     assert len(maps) == len(channels) + isinstance(network, type(vit(8, 1, 2)))

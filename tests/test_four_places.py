@@ -132,13 +132,3 @@ def test_a_shortcut_without_a_part_gets_one_and_a_failure_takes_it_away():
     insert(network, "se", "pre", stages=1)
     assert type(network.layer1[0].conv1) is Ahead
     assert type(network.layer1[0].conv1.after) is nn.Conv2d
-
-
-@pytest.mark.parametrize("at", ["pre", "post", "identity"])
-@pytest.mark.parametrize("name", ["test_convnext", "test_efficientnet", "densenet121"])
-def test_other_networks_have_no_such_places(name, at):
-    network = timm.create_model(name)
-    before = snapshot(network)
-    with pytest.raises(ValueError, match=f"at must be a place that this .* has, got '{at}'"):
-        insert(network, "se", at)
-    assert_untouched(network, before)
