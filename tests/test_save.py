@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -399,6 +400,13 @@ def test_timms_other_sources_are_refused(name, saved):
     path.write_text(json.dumps(config))
     with pytest.raises(ValueError, match="timm.list_models"):
         attention.load_network(saved)
+
+
+def test_a_network_of_timm_without_timm(tmp_path, monkeypatch):
+    attention.save_network(timm.create_model("test_resnet"), tmp_path)
+    monkeypatch.setitem(sys.modules, "timm", None)  # as if it were not installed
+    with pytest.raises(ImportError, match="pip install timm"):
+        attention.load_network(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', "\xff"])
