@@ -53,6 +53,14 @@ def maps_of(block, x):
     return [one for found in maps.values() for one in found.maps]
 
 
+@functools.cache
+def exported(name):
+    """The block, and its export with dynamic sizes."""
+    block = made(name)
+    x = torch.randn(SIZES[0])
+    return block, torch.export.export(block, (x,), dynamic_shapes=(dynamic(),))
+
+
 def assert_compiled(block, compiled, sizes, **tolerance):
     """Compiled and not, the same outputs and gradients, and the same maps as before."""
     seen = maps_of(block, torch.ones(sizes[0]))
@@ -74,12 +82,10 @@ def assert_compiled(block, compiled, sizes, **tolerance):
 
 @every
 def test_a_compiled_block_takes_any_size_and_the_original_is_captured_as_before(name):
-    torch.compiler.reset()
     block = made(name)
     # aot_eager traces both passes as inductor does, but spares the C++ compilation
     compiled = torch.compile(block, backend="aot_eager", dynamic=True, fullgraph=True)
     assert_compiled(block, compiled, SIZES[:2], rtol=1e-4, atol=1e-4)
-    torch.compiler.reset()
 
 
 @pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="no C++ compiler")
@@ -96,13 +102,13 @@ def test_inductor_compiles_the_blocks_of_the_papers(name):
 def test_an_exported_block_takes_any_batch_height_and_width(name):
     if name == "encoding" and TORCH < (2, 5):
         pytest.skip("the export of torch 2.4 has no word for a switched-off autocast")
-    block = made(name)
-    exported = torch.export.export(
-        block, (torch.randn(SIZES[0]),), dynamic_shapes=(dynamic(),)
-    ).module()
+    if name == "coordinate" and TORCH < (2, 5):
+        pytest.skip("the export of torch 2.4 wants bounds for the height and width of a split")
+    block, program = exported(name)
+    network = program.module()
     for size in SIZES:
         x = torch.randn(size)
-        torch.testing.assert_close(exported(x), block(x), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(network(x), block(x), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.skipif(TORCH < (2, 6), reason="ONNX with dynamic_shapes came with torch 2.6")
@@ -111,14 +117,8 @@ def test_an_exported_block_takes_any_batch_height_and_width(name):
 def test_onnxruntime_gives_the_same_for_another_batch_and_size(name):
     import onnxruntime
 
-    block = made(name)
-    program = torch.onnx.export(
-        block,
-        (torch.randn(SIZES[0]),),
-        dynamo=True,
-        dynamic_shapes=(dynamic(),),
-        verbose=False,
-    )
+    block, program = exported(name)
+    program = torch.onnx.export(program, dynamo=True, verbose=False)
     session = onnxruntime.InferenceSession(program.model_proto.SerializeToString())
     (entry,) = session.get_inputs()
     for size in SIZES[1:]:
@@ -140,9 +140,15 @@ def test_a_jit_traced_block_takes_another_batch_and_size(name):
 # -------------------------------------------------------------------------------------- torch.fx
 
 
+def expect_fx(name):
+    if name in ("selfattention", "local") and TORCH < (2, 5):
+        pytest.skip("torch.fx of 2.4 traces no arange of a traced length, no traced dtype")
+
+
 @every
 def test_fx_traces_a_network_with_the_block(name):
     network = with_block(resnet(8, 8), name)
+    expect_fx(name)
     with refused(name, "fx"):
         traced = torch.fx.symbolic_trace(network)
         x = torch.randn(3, 3, 8, 16)
@@ -151,6 +157,7 @@ def test_fx_traces_a_network_with_the_block(name):
 
 @every
 def test_torchvision_extracts_what_the_block_gives(name):
+    expect_fx(name)
     network = torchvision.models.ResNet(torchvision.models.resnet.BasicBlock, [1, 1, 1, 1])
     network = with_block(network, name)
     path = network.placements[0].path
