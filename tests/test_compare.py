@@ -17,7 +17,7 @@ from PIL import Image
 
 from attention import data
 from attention.compare import __main__ as command
-from attention.compare import compare, evidence, page, rounds, study
+from attention.compare import compare, evidence, findings, page, rounds, study
 from attention.data import Dataset, write_folder
 
 CLASSES = ("<script>alert(1)</script>", 'a"b&c')
@@ -138,6 +138,15 @@ def test_the_table_has_the_accuracies_of_the_records(made):
         own = [r["result"]["test_accuracy"] for r in kept if r["run"]["block"] == block]
         shown = float(parsed.rows[block or "plain"]["accuracy"])
         assert len(own) == 2 and shown == pytest.approx(sum(own) / 2, abs=0.051)
+
+
+def test_networks_that_have_hardly_learned_are_named_as_such(made):
+    assert "This is the smoke profile" in made[1]
+    half = small().test.take(torch.arange(4))
+    half.labels[:] = torch.tensor([0, 0, 1, 1])
+    assert findings.hardly_learned(61, half) == []
+    [said] = findings.hardly_learned(59, half)
+    assert "right in 59.0 %, and who always says the same in 50.0 %" in said
 
 
 def test_what_the_page_says_to_type_works(made, at_home, tmp_path, monkeypatch, capsys):

@@ -87,7 +87,7 @@ def maps(
     columns = []
     for heading, one in (("Grad-CAM, plain", plain), ("Grad-CAM, with the block", network)):
         if last_stage(one) is not None:
-            note = "evidence for the answer in the last maps"
+            note = "evidence for the answer in the last maps; dark all over where there is none"
             columns.append(Column(heading, note, explain.grad_cam(one, images), None))
     own = explain.relevances(network, images)
     for stage, path in _last_of_each_stage(list(own)).items():

@@ -1,5 +1,6 @@
 """What a comparison has found, as its page tells it."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from attention.settings import home, profile
 from attention.training import Files, trained
 
 PICTURES = 6  # with maps
+LEAST_LEARNED = 0.2  # of what guessing leaves
 READING = (
     "Points are percentage points of accuracy. The interval counts that other seeds would train "
     "other networks and that other pictures would be answered otherwise; it holds for all blocks "
@@ -77,7 +79,8 @@ def findings(
     mistakes = evidence.worst(shares[verdict.take][0], test.labels)
     return {
         "name": data.name, "about": about(plan), "verdict": verdict,
-        "warnings": warnings(rounds), "seeds": list(range(len(rounds.complete))),
+        "warnings": [*hardly_learned(costs.accuracy[plain], test), *warnings(rounds)],
+        "seeds": list(range(len(rounds.complete))),
         "classes": data.classes, "compared": pairs is not None, "validated": bool(chosen_by),
         "rows": page.results(costs, pairs, None if pairs is None else names[verdict.take]),
         "reading": READING,
@@ -155,6 +158,18 @@ def caption(rounds: Rounds, test: Split, classes: tuple[str, ...]) -> str:
     )
 
 
+def hardly_learned(plain: float, test: Split) -> list[str]:
+    """A sentence if the plain network is hardly better than one that always says the same."""
+    guess = 100 * float(test.labels.bincount().max()) / len(test)
+    if plain > guess + LEAST_LEARNED * (100 - guess):
+        return []
+    return [
+        f"{PLAIN.capitalize()} is right in {plain:.1f} %, and who always says the same in "
+        f"{guess:.1f} %: networks that have learned so little do not tell which block is better. "
+        "It takes more pictures or more --epochs."
+    ]
+
+
 def warnings(rounds: Rounds) -> list[str]:
     """What a reader has to know before the numbers."""
     said = []
@@ -201,6 +216,7 @@ def saved(network: nn.Module, plan: Plan, block: str | None) -> Path:
     """The folder at home that `load_network` builds the network from."""
     data = plan.data
     path = home() / "data" / "compare" / data.name / plan.network / called(block)
+    shutil.rmtree(path, ignore_errors=True)  # ours, perhaps of an earlier version of its form
     return save_network(
         network, path, classes=data.classes, mean=data.mean, std=data.std, size=data.size
     )
