@@ -33,8 +33,11 @@ class Small(nn.Module):
         self.tokens = nn.Flatten(2)
         self.dropout = nn.Dropout(0.5)
         self.head = nn.Linear(12, 5)
+        self.register_buffer("calls", torch.zeros(()))
 
     def forward(self, x):
+        self.calls += 1
+        torch.rand(1)  # as stochastic depth draws
         x = self.relu(self.first(x))
         x = self.relu(self.second(x))
         left, right = self.split(x)
@@ -231,6 +234,13 @@ def test_names_are_those_of_the_network_as_it_was_also_with_blocks_in_it():
     assert [call["after"] for call in network.insertions] == [
         ("first",), ("first.1",), ("first.1",), ("first", "first.1"),
     ]  # fmt: skip
+
+
+def test_a_block_that_somebody_took_out_is_forgotten():
+    network = insert(Small(), "se", after=["first", "second"], reduction=2)
+    network.second = nn.Conv2d(6, 12, 3, stride=2, padding=1)
+    insert(network, "eca", after="second")
+    assert [p.path for p in network.placements] == ["first.attention", "second.attention"]
 
 
 @pytest.mark.parametrize("start", [None, "identity"])

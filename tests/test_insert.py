@@ -54,13 +54,14 @@ def test_other_blocks_at_stage_stand_after_all_stages(name):
         ("se", SE, {"stages": (1,)}, "residual", [1]),
         ("eca", ECA, {"stages": 3}, "residual", [3]),
         ("cbam", CBAM, {"stages": [3, 1, 3], "at": "stage"}, "stage", [1, 3]),
-        ("bam", BAM, {"stages": (2, 3)}, "stage", [2, 3]),
+        ("bam", BAM, {"stages": range(2, 4)}, "stage", [2, 3]),
         ("bam", BAM, {"stages": 1, "at": "residual"}, "residual", [1]),
     ],
 )
 def test_stages_and_place_can_be_chosen(name, block, kind, options, at, stages):
     network = insert(network_of(name), block, **options)
     assert_blocks_stand_at(network, kind, expected_paths(name, at, stages))
+    assert network.insertions[0]["stages"] == tuple(stages)
 
 
 def test_bam_at_residual_stands_in_all_stages():

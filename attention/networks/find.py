@@ -112,10 +112,15 @@ def _numbers(stages: Any, count: int) -> list[int]:
     return chosen
 
 
+def placed(network: nn.Module) -> list[tuple[Any, nn.Module]]:
+    """The earlier placements and their blocks, but for those that somebody has taken out."""
+    there = dict(network.named_modules(remove_duplicate=False))
+    return [(p, there[p.path]) for p in getattr(network, "placements", ()) if p.path in there]
+
+
 def _inserted(network: nn.Module) -> set[nn.Module]:
     """All modules of the blocks that were inserted before."""
-    placements = getattr(network, "placements", ())
-    return {m for p in placements for m in network.get_submodule(p.path).modules()}
+    return {module for _, block in placed(network) for module in block.modules()}
 
 
 def _no_such_place(network: nn.Module, at: str, number: int | None, blocks: list) -> str:

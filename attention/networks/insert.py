@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from attention.checks import one_of
 from attention.cost import parameters
 from attention.networks.anatomy import PLACES, anatomy
 from attention.networks.example import Maps, Observed, observe
-from attention.networks.find import places_after, places_at
+from attention.networks.find import placed, places_after, places_at
 from attention.networks.places import ChannelsLast, FromIdentity, Place, put_all
 
 STARTS = (None, "identity")
@@ -73,8 +73,7 @@ def insert(
     the shape of its maps; then, and when the block itself cannot be made, the network is as it was.
     """
     row = known(block)
-    if isinstance(stages, Iterable) and not isinstance(stages, str):
-        stages = tuple(stages)
+    stages = tuple(stages) if isinstance(stages, Iterator) else stages  # it is read twice
     _check(network, block, row, at, stages, after, start)
     wanted = row.at if at is None else at
     if after is None and wanted != "pool":
@@ -84,15 +83,15 @@ def insert(
         places = places_at(network, wanted, stages, row.skip_last, observed)
     else:
         after, places = places_after(network, after)
-    there = [_maps(network, place, observed) for place in places]
+    found = [_maps(network, place, observed) for place in places]
     # all blocks are made before the first is placed: an error leaves the network whole
-    modules = [_made(row, maps, start, options).train(network.training) for maps in there]
-    earlier = [(p, network.get_submodule(p.path)) for p in getattr(network, "placements", ())]
+    modules = [_made(row, maps, start, options).train(network.training) for maps in found]
+    earlier = placed(network)
     put_all(network, places, modules, observed, row.name)
     call = {"at": at, "stages": _plain(stages), "after": after, "start": start, "options": options}
-    counted = {module for _, placed in earlier for module in placed.modules()}
+    counted = {module for _, there in earlier for module in there.modules()}
     placements = []
-    for maps, module in zip(there, modules, strict=True):
+    for maps, module in zip(found, modules, strict=True):
         # a callable may give the same module twice: its parameters are added once
         count = 0 if module in counted else parameters(module)
         placements.append((Placement(row.name, "", maps.channels, count, **call), module))
@@ -208,4 +207,4 @@ def _plain(stages: Any) -> tuple[int, ...] | None:
     """Stages as they are kept."""
     if stages is None:
         return None
-    return tuple(sorted({int(n) for n in stages})) if isinstance(stages, tuple) else (int(stages),)
+    return tuple(sorted({int(n) for n in (stages if isinstance(stages, Iterable) else [stages])}))
