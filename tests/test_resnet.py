@@ -76,8 +76,12 @@ def test_a_block_that_forgets_the_shape_is_refused_and_not_broadcast(kept):
         def forward(self, x):
             return x.mean(kept, keepdim=True)  # the gate alone, not applied
 
+    with pytest.raises(ValueError, match="'Forgetful' cannot stand .* must keep the shape"):
+        insert(resnet(8, 4), Forgetful)
+    network = resnet(8, 4)
+    network.stages[0][0].attention = Forgetful(4)
     with pytest.raises(ValueError, match=r"keep the shape .*\(2, 4, 8, 8\); Forgetful gave \(2, 4"):
-        insert(resnet(8, 4), Forgetful)(torch.randn(2, 3, 8, 8))
+        network(torch.randn(2, 3, 8, 8))
 
 
 def test_statistics_of_every_norm_take_a_tenth_of_the_new_ones():
