@@ -155,7 +155,7 @@ def test_runs_of_one_seed_share_the_weights_of_the_layers_they_share():
         ({"block": "se", "start": "warm"}, "start must be one of.*'warm'"),
         ({"block": "dot_pool", "start": "identity"}, "for a pooling, .*start='identity'"),
         ({"options": {"reduction": 4}}, "options belong to a block.*'reduction': 4"),
-        ({"block": "se", "at": "everywhere"}, "at must be one of residual, stage, pool"),
+        ({"block": "se", "at": "everywhere"}, "at must be one of residual, pre, post"),
         ({"block": "se", "at": "pool"}, "at must be 'pool' for a pooling and for nothing else"),
         ({"block": "dot_pool", "at": "stage"}, "at must be 'pool' for a pooling and for nothing"),
         ({"block": "dot_pool", "stages": 1}, "must be None for a pooling"),
@@ -317,3 +317,10 @@ def test_a_start_as_the_identity_reaches_the_network_and_the_key():
         )
     assert key(run, IMAGES) != key(dataclasses.replace(run, start=None), IMAGES)
     assert "startidentity" in key(run, IMAGES)
+
+
+@pytest.mark.parametrize("at", ["pre", "post", "identity"])
+def test_a_run_takes_the_places_of_the_se_paper(at):
+    run = Run(network="resnet20", width=4, block="se", at=at, options={"reduction": 2})
+    assert Run(**run.plain()) == run and run.name == f"resnet20-4 + se (reduction 2; at {at})"
+    assert [placement.at for placement in run.build(3).placements] == [at] * 9

@@ -14,7 +14,7 @@ from torch import nn
 
 from attention import checks
 from attention.blocks import BLOCKS, POOLINGS, Block, known
-from attention.networks import NETWORKS, insert
+from attention.networks import NETWORKS, PLACES, insert
 from attention.settings import PROFILES, profile
 from attention.training.recipes import RECIPES
 
@@ -207,7 +207,7 @@ def _is_named(row):
 
 def _check_place(row, at, stages, start):
     if at is not None:
-        checks.one_of("at", at, ("residual", "stage", "pool"))
+        checks.one_of("at", at, PLACES)
         if _is_named(row) and (at == "pool") != (row.at == "pool"):
             raise ValueError(
                 f"at must be 'pool' for a pooling and for nothing else, got {at!r} for {row.name}"
