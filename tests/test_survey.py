@@ -65,7 +65,7 @@ class AveragedFirst(nn.Sequential):
     """A gate on what is left when the positions are gone."""
 
     def __init__(self, channels):
-        super().__init__(nn.AdaptiveAvgPool2d(1), SE(channels, 2), nn.Flatten())
+        super().__init__(nn.AdaptiveAvgPool2d(1), SE(channels, 2))
 
 
 def test_maps_without_positions_are_left_out():
