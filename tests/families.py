@@ -5,9 +5,9 @@
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
+import readme_part
 import timm
 import torch
 import torchvision
@@ -24,7 +24,6 @@ from torchvision.models import (
 )  # fmt: skip
 from torchvision.models._utils import IntermediateLayerGetter
 
-from attention.files import replacing
 from attention.networks import fast_resnet, resnet
 
 MARKS = "<!-- networks: written by python tests/families.py -->\n", "<!-- end of networks -->\n"
@@ -151,15 +150,5 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def between_marks(text: str) -> tuple[str, str, str]:
-    """What stands before, between and behind the marks."""
-    before, rest = text.split(MARKS[0])
-    inside, behind = rest.split(MARKS[1])
-    return before + MARKS[0], inside, MARKS[1] + behind
-
-
 if __name__ == "__main__":
-    readme = Path(__file__).resolve().parents[1] / "README.md"
-    before, _, behind = between_marks(readme.read_text(encoding="utf-8"))
-    with replacing(readme) as temporary:
-        temporary.write_text(before + table() + behind, encoding="utf-8")
+    readme_part.write(MARKS, table())

@@ -5,13 +5,12 @@
 
 import contextlib
 import dataclasses
-from pathlib import Path
 
 import pytest
+import readme_part
 import torch
 
 from attention.blocks import BLOCKS, POOLINGS
-from attention.files import replacing
 
 MARKS = "<!-- plays well: written by python tests/plays.py -->\n", "<!-- end of plays well -->\n"
 PROPERTIES = {
@@ -110,15 +109,5 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def between_marks(text: str) -> tuple[str, str, str]:
-    """What stands before, between and behind the marks."""
-    before, rest = text.split(MARKS[0])
-    inside, behind = rest.split(MARKS[1])
-    return before + MARKS[0], inside, MARKS[1] + behind
-
-
 if __name__ == "__main__":
-    readme = Path(__file__).resolve().parents[1] / "README.md"
-    before, _, behind = between_marks(readme.read_text(encoding="utf-8"))
-    with replacing(readme) as temporary:
-        temporary.write_text(before + table() + behind, encoding="utf-8")
+    readme_part.write(MARKS, table())

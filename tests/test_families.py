@@ -2,12 +2,12 @@
 
 import copy
 import functools
-from pathlib import Path
 
 import pytest
+import readme_part
 import torch
 from by_hand import randomise_norms
-from families import FAMILIES, between_marks, table
+from families import FAMILIES, MARKS, table
 from torchvision.models import detection
 
 from attention.blocks import BLOCKS
@@ -144,7 +144,6 @@ def test_a_whole_detector_takes_blocks_in_its_backbone():
 
 
 def test_the_readme_has_the_table():
-    readme = Path(__file__).resolve().parents[1] / "README.md"
-    assert between_marks(readme.read_text(encoding="utf-8"))[1] == table(), (
+    assert readme_part.between(MARKS)[1] == table(), (
         "stale: python tests/families.py writes it anew"
     )

@@ -12,10 +12,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import readme_part
 import torch
 import torchvision
 from parity import EXACT, SMALL_OPTIONS, gradients, leaf, randomise, with_block
-from plays import NORMS, NOTES, PROPERTIES, between_marks, refused, table
+from plays import MARKS, NORMS, NOTES, PROPERTIES, refused, table
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
@@ -340,8 +341,5 @@ def test_second_derivatives_are_those_of_finite_differences(name):
 
 
 def test_the_readme_has_the_table():
-    readme = Path(__file__).resolve().parents[1] / "README.md"
-    assert between_marks(readme.read_text(encoding="utf-8"))[1] == table(), (
-        "stale: python tests/plays.py writes it anew"
-    )
+    assert readme_part.between(MARKS)[1] == table(), "stale: python tests/plays.py writes it anew"
     assert all(name in ALL and column in PROPERTIES for name, column in NOTES)
