@@ -12,7 +12,7 @@ from attention.results.tables import as_markdown, frame, labels, read
 from attention.settings import home
 
 # Trials of a recipe, each of one seed, on training images held out.
-TRIALS = {"images": int, "held_out": int, "machine": str, "commit": str,
+TRIALS = {"images": int, "held_out": int, "machine": str, "commit": str, "notes": [str],
           "rows": [{"epochs": int, "seed": int, "accuracy": float, "recipe": dict}]}  # fmt: skip
 TITLE = """\
 # Results
@@ -81,7 +81,7 @@ def recipe(path: Path) -> str:
         f"ResNet-20 without a block, trained on {tried['images']:,} images and tested on "
         f"{tried['held_out']:,} training images held out; one seed each ("
         f"{', '.join(map(str, sorted({row['seed'] for row in rows})))}), on {tried['machine']}, "
-        f"at commit {tried['commit']}.\n\n{as_markdown(shown)}"
+        f"at commit {tried['commit']}.\n\n{as_markdown(shown)}\n\n" + "\n\n".join(tried["notes"])
     )
 
 
