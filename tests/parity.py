@@ -1,5 +1,6 @@
 """What the tests of the blocks compare with, and how."""
 
+import copy
 import random
 
 import torch
@@ -252,3 +253,10 @@ def assert_trains_as(block, reference, shape, training, statistics):
         for (key, mine), wanted in zip(block.state_dict().items(), tensors, strict=True):
             if "running" in key:
                 torch.testing.assert_close(mine, wanted, **EXACT)
+
+
+def assert_close_in(dtype, block, x):
+    """A block in another precision gives that precision, and about the same numbers."""
+    output = copy.deepcopy(block).to(dtype)(x.to(dtype))
+    assert output.dtype == dtype
+    torch.testing.assert_close(output.float(), block(x), rtol=0.05, atol=0.05)

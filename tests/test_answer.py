@@ -142,3 +142,13 @@ def test_there_is_no_verdict_before_the_last_seed():
 def test_the_report_in_the_repository_is_that_of_its_records():
     assert (ROOT / "RESULTS.md").read_text(encoding="utf-8") == report.text(ROOT / "data")
     assert plan.TEXT in report.text(ROOT / "data")
+
+
+def test_the_report_has_every_pair_of_a_block_and_a_plain_network_of_its_cost():
+    runs = planned({"se": 0.8})
+    pairs, lines = answer.at_equal_cost(runs), report.controls(runs).splitlines()[2:]
+    assert len(lines) == len(pairs) == 8
+    for line, pair in zip(lines, pairs.itertuples(), strict=True):
+        for number in (pair.difference, pair.low, pair.high):
+            assert f"{number:+.2f}".replace("-", "−") in line
+        assert f"{pair.p_corrected:.3f}" in line and pair.baseline in line

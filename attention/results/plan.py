@@ -1,13 +1,13 @@
 """What the comparison will ask, and how it will answer: written before its first run.
 
-Notebook 10 and RESULTS.md show `TEXT`; the tests read the same constants.
+RESULTS.md shows `TEXT`; `answer` tests by the same constants.
 """
 
 NETWORK = "resnet20"
 PAPERS = ("se", "eca", "cbam", "bam")
 # The hybrid's options: what the search on held-out images chooses. None: it has not chosen yet.
 HYBRID = None
-# At 16 channels the papers' reduction of 16 leaves one hidden unit, of which half are never alive.
+# At 16 channels the papers' reduction of 16 leaves one hidden unit.
 REDUCTION = 4
 OPTIONS = {name: {"reduction": REDUCTION} for name in ("se", "cbam", "bam")}
 # Plain networks that buy with channels (17 for 16) or with depth what a block costs.
@@ -27,8 +27,8 @@ after the first two stages; with the hybrid that a search on held-out training i
 and that was frozen before its first test. Hidden layers are a quarter of the channels
 (`reduction={REDUCTION}`) in all of them: the papers' sixteenth would leave one hidden unit at
 16 channels. Beside them two plain networks that cost about what a block costs: 17 channels for
-16 (more parameters than any block adds), and 26 layers for 20 (more time than all but the
-dearest).
+16 (more parameters than any of the four papers' blocks adds), and 26 layers for 20 (more time
+than SE, ECA or BAM).
 
 *Runs.* Seeds 0 to {SEEDS - 1} for each, one seed of all networks after the other, within a seed
 on one kind of machine and in one precision. The accuracy is that of the final epoch on all test

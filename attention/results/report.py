@@ -41,6 +41,8 @@ def _answer(folder: Path) -> str:
             places = (runs.hardware + ", " + runs.precision).unique()
             words = " ".join(answer.sentences(runs))
             parts.append(f"{about}, {'; '.join(places)}. {words}\n\n{comparison(runs)}")
+            if runs.seed.nunique() >= plan.SEEDS:
+                parts.append(f"Against plain networks of the same cost:\n\n{controls(runs)}")
     return "\n\n".join(parts) or "No network of the plan has been trained on a whole dataset yet."
 
 
@@ -65,6 +67,19 @@ def comparison(runs: pd.DataFrame) -> str:
         shown["verdict"] = pairs.verdict.fillna("–")
     shown["parameters"] = numbers(found.parameters, "{:,.0f}")
     shown["MFLOPs"] = numbers(found.mflops, "{:.1f}")
+    return as_markdown(shown)
+
+
+def controls(runs: pd.DataFrame) -> str:
+    """Each block minus each plain network of its cost, as Markdown; runs: all seeds of the plan."""
+    pairs, short = answer.at_equal_cost(runs), labels(runs)
+    shown = pd.DataFrame({
+        "network": pairs["name"].map(short),
+        "minus": pairs.baseline.map(short),
+        "points": numbers(pairs.difference, "{:+.2f}"),
+        "95 % interval": intervals(pairs.low, pairs.high, "{:+.2f} to {:+.2f}"),
+        f"p (Holm, of {len(pairs)})": numbers(pairs.p_corrected, "{:.3f}"),
+    })  # fmt: skip
     return as_markdown(shown)
 
 
