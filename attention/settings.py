@@ -7,11 +7,13 @@ ATTENTION_OFFLINE   1: nothing is downloaded
 ATTENTION_MINUTES   how long a notebook may train, in every profile; what is missing stays missing
 ATTENTION_RETRAIN   1: train again what comes trained with the repository
 
-A variable that is empty counts as not set. Each is read where it is used, never at import.
+A variable that is empty counts as not set. Each is read where it is used, never at import. A
+notebook's form sets them by `choose`.
 """
 
 import math
 import os
+import sys
 from pathlib import Path
 
 import torch
@@ -24,6 +26,10 @@ PROFILES = {
     "quick": {"epochs": 10},
     "full": {"epochs": 30},
 }
+# Minutes that a notebook trains where nobody says how long; None: as long as it takes.
+MINUTES = {"smoke": None, "quick": 1, "full": 30}
+AUTOMATIC = "automatic"  # in a notebook's form: as the environment says
+DRIVE = Path("/content/drive")  # where Colab mounts it
 OFF, ON = ("", "0", "false", "no", "off"), ("1", "true", "yes", "on")  # of ATTENTION_OFFLINE
 
 
@@ -52,21 +58,38 @@ def retrain() -> bool:
     return one_of("ATTENTION_RETRAIN", chosen, ("0", "1")) == "1"
 
 
+def gpu() -> str | None:
+    """The name of the GPU; None without one, or with one that this torch has no code for.
+
+    Kaggle's P100 is such a one: `torch.cuda.is_available()` is true, and the first operation fails.
+    """
+    if not torch.cuda.is_available():
+        return None
+    major, minor = torch.cuda.get_device_capability()
+    has, fits = 10 * major + minor, False
+    for name in torch.cuda.get_arch_list():
+        kind, _, number = name.partition("_")
+        built = int(number.rstrip("af")) if kind in ("sm", "compute") else None
+        # sm: machine code, for this and later minor versions; compute: it is made when it is loaded
+        fits |= built is None or (built <= has and (kind == "compute" or built // 10 == major))
+    return torch.cuda.get_device_name() if fits else None
+
+
 def profile() -> str:
-    """The profile's name: `ATTENTION_PROFILE`, or "full" with a CUDA device, else "quick"."""
-    default = "full" if torch.cuda.is_available() else "quick"
+    """The profile's name: `ATTENTION_PROFILE`, or "full" with a GPU (`gpu`), else "quick"."""
+    default = "full" if gpu() else "quick"
     return one_of("ATTENTION_PROFILE", os.environ.get("ATTENTION_PROFILE") or default, PROFILES)
 
 
 def minutes() -> float | None:
     """How long a notebook may train, in minutes; None: as long as it takes.
 
-    `ATTENTION_MINUTES` in every profile; where it is not set, 1 in the quick profile and no limit
-    in the others. Records that are there already cost nothing.
+    `ATTENTION_MINUTES` in every profile; where it is not set, `MINUTES`. Records that are there
+    already cost nothing.
     """
     chosen = os.environ.get("ATTENTION_MINUTES")
     if not chosen:
-        return 1 if profile() == "quick" else None
+        return MINUTES[profile()]
     try:
         limit = float(chosen)
     except ValueError:
@@ -80,3 +103,73 @@ def offline() -> bool:
     """Whether ATTENTION_OFFLINE forbids downloads. An unclear value is an error, not a guess."""
     chosen = os.environ.get("ATTENTION_OFFLINE", "").strip().lower()
     return one_of("ATTENTION_OFFLINE", chosen, (*OFF, *ON)) in ON
+
+
+def place() -> str | None:
+    """ "Kaggle" or "Colab", if this is a notebook there; else None."""
+    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:  # its image is made from Colab's, so it comes first
+        return "Kaggle"
+    return "Colab" if "google.colab" in sys.modules else None
+
+
+def choose(
+    profile: str = AUTOMATIC, data: str = AUTOMATIC, minutes: str = AUTOMATIC, drive: bool = False
+) -> None:
+    """Set the environment as a notebook's form says, and print what the notebook will run on.
+
+    profile, data, minutes: the values of the environment variables; "automatic": as they were when
+    this was first called. drive: on Colab, keep data/ and figures/ on Google Drive, where the next
+    session finds them: what has a record there is not trained again. Elsewhere it means nothing.
+
+    Raises ValueError for what cannot be meant, RuntimeError if the Drive cannot be mounted.
+    """
+    chosen = {"PROFILE": profile, "DATA": data, "MINUTES": minutes, "HOME": AUTOMATIC}
+    if drive and place() == "Colab":
+        chosen["HOME"] = str(_mounted() / "attention-course")
+    for name, value in chosen.items():
+        before = _BEFORE.setdefault(name, os.environ.get(f"ATTENTION_{name}", ""))
+        os.environ[f"ATTENTION_{name}"] = before if value == AUTOMATIC else str(value)
+    print(*_about(), sep="\n")
+
+
+_BEFORE = {}  # the variables as they were before the first `choose`
+
+
+def _mounted():
+    """The folder of the Drive."""
+    from google.colab import drive  # it is there on Colab, and nowhere else
+
+    folder = DRIVE / "MyDrive"
+    try:
+        if not folder.exists():
+            drive.mount(str(DRIVE))
+    except Exception as error:  # whatever Colab raises when somebody says no
+        raise RuntimeError(
+            f"Google Drive could not be mounted ({error}): run this cell again, or untick "
+            "keep_on_drive: then the results go with the machine"
+        ) from error
+    return DRIVE / "MyDrive"
+
+
+def _about():
+    """A line each: the device, the profile, the dataset, the minutes, the results."""
+    limit, where, found = minutes(), place(), gpu()
+    device = found or f"no GPU, {torch.get_num_threads()} threads of the CPU"
+    if not found and torch.cuda.is_available():
+        device = f"the CPU: this torch has no code for the {torch.cuda.get_device_name()}"
+    yield f"device    {device}"
+    if not found and where == "Colab":
+        yield "          for a GPU: Runtime, Change runtime type, T4 GPU; then Run all"
+    if not found and where == "Kaggle":
+        yield "          for a GPU: Settings, Accelerator, GPU T4 x2; then Run all"
+    yield f"profile   {profile()}"
+    data = Path(os.environ.get("ATTENTION_DATA") or "auto").name
+    meant = ": CIFAR-10 if it can be had, else Shapes-10" if data == "auto" else ""
+    yield f"dataset   {data}{meant}"
+    beyond = "beside the networks that the notebook cannot do without"
+    yield "minutes   " + ("no limit" if limit is None else f"{limit:g}, {beyond}")
+    kept = {
+        "Colab": "gone with this machine; keep_on_drive keeps them",
+        "Kaggle": "kept with a saved version, or with Settings, Persistence, Files only",
+    }.get(where, "in the folder of the course")
+    yield f"results   {'in ATTENTION_HOME' if os.environ.get('ATTENTION_HOME') else kept}"

@@ -32,7 +32,7 @@ def test_the_profile_is_one_of_three(monkeypatch):
 
 
 def test_minutes_are_a_bound_in_every_profile(monkeypatch):
-    for profile, default in (("smoke", None), ("quick", 1), ("full", None)):
+    for profile, default in (("smoke", None), ("quick", 1), ("full", 30)):
         monkeypatch.setenv("ATTENTION_PROFILE", profile)
         monkeypatch.delenv("ATTENTION_MINUTES", raising=False)
         assert settings.minutes() == default

@@ -10,11 +10,12 @@ import torch
 import torchvision
 
 from attention.checks import one_of
+from attention.settings import gpu
 
 
 def default_device() -> str:
-    """ "cuda" if there is a GPU, else "cpu"."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """ "cuda" if there is a GPU that this torch can use, else "cpu"."""
+    return "cuda" if gpu() else "cpu"
 
 
 def precision(device: str | torch.device, wanted: str | None = None) -> str:
