@@ -7,7 +7,8 @@ def record(
 ):  # fmt: skip
     """The record of one run; `history`: the training accuracy of each epoch."""
     precisions = ["bfloat16", "float32"][-sessions:]
-    row = block and {"name": block, "family": family, "at": "residual", "version": "1"}
+    own = "stage" if block == "bam" else "residual"
+    row = block and {"name": block, "family": family, "at": own, "version": "1"}
     return {
         "run": {"network": "fast", "width": width, "block": block, "at": at, "stages": stages,
                 "start": None,

@@ -8,6 +8,7 @@ from invented import record
 from scipy import stats
 
 from attention import results
+from attention.networks import SETTINGS
 from attention.results import answer, plan, report
 from attention.study.planned import primary
 
@@ -25,7 +26,8 @@ def studied(shifts, seeds=plan.SEEDS, **changes):
             family = "plain" if name is None else "channel"
             records.append(record(
                 label, seed, accuracy, block=name, family=family, width=None, network="resnet20",
-                options=plan.OPTIONS.get(name, {}), parameters=1000 + number, **changes,
+                options=SETTINGS.get(name, {}).get("options", {}), parameters=1000 + number,
+                **changes,
             ))  # fmt: skip
     for number, control in enumerate(plan.CONTROLS, 5):
         for seed in range(seeds):

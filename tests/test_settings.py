@@ -1,10 +1,12 @@
 """The environment: what it says is used, and what it cannot mean is refused by its name."""
 
 import pytest
+import torch
 
 import attention
 from attention import settings
-from attention.training import Run
+from attention.blocks import BLOCKS, POOLINGS
+from attention.training import Run, compared
 from attention.training.recipes import comparison
 
 
@@ -70,3 +72,42 @@ def test_the_comparison_of_each_profile_is_made_of_runs(profile, epochs, widths,
     assert Run(block="sse", **comparison()).block == "sse"
     with pytest.raises(ValueError, match="network must be one of fast, .*'nope'"):
         comparison("nope")
+
+
+@pytest.mark.parametrize(
+    "profile, epochs, width, longer",
+    [("smoke", 1, 32, 1), ("quick", 10, 64, 30), ("full", 30, 192, 100)],
+)
+def test_each_profile_has_its_runs(profile, epochs, width, longer, monkeypatch):
+    monkeypatch.setenv("ATTENTION_PROFILE", profile)
+    for name in (None, *BLOCKS, *POOLINGS):
+        run = compared(name, seed=2)
+        assert (run.network, run.block, run.seed) == ("resnet20", name, 2)
+        assert run.resolved().epochs == epochs
+    assert compared() == Run(network="resnet20")
+    for network in ("vit", "convvit"):
+        run = compared(network=network)
+        assert (run.epochs, run.build(10).classifier.in_features) == (longer, width)
+    with pytest.raises(ValueError, match="network must be one of fast, .*'nope'"):
+        compared(network="nope")
+
+
+def test_hidden_layers_of_the_comparison_are_a_quarter_of_the_channels():
+    for name in ("se", "cbam", "bam", "context", "feature_gate", "hybrid"):
+        assert compared(name).options == {"reduction": 4}
+    assert compared("se", options={"bias": False}).options == {"bias": False}  # as a whole
+    hidden = [
+        tuple(p.shape) for p in compared("se").build(10).stages[0].parameters() if p.ndim == 2
+    ]
+    assert hidden == 3 * [(4, 16), (16, 4)]
+    assert compared(attention.SE).options == {}  # a class has its own
+
+
+def test_no_weights_over_all_positions_of_the_large_maps_are_compared():
+    images = torch.zeros(1, 3, 32, 32)
+    for name in ("qkv", "nonlocal", "selfattention", "local"):
+        network = compared(name).build(10).eval()
+        with torch.no_grad(), attention.capture(network) as maps:
+            network(images)
+        sizes = [one.cat().shape for one in maps.values() if one.kind == "positions"]
+        assert sizes and all(shape[-1] <= 256 for shape in sizes), name

@@ -39,6 +39,7 @@ SPACE = {
     "mixing": {None: None, "context": GlobalContext, "nonlocal": NonLocal},
     "residual": (False, True),
 }
+REDUCED = (ChannelMLP, PooledMLP, SpatialBranch, GlobalContext)  # what has a hidden layer
 
 
 class Hybrid(nn.Sequential):
@@ -52,6 +53,7 @@ class Hybrid(nn.Sequential):
         a channel score it must be None.
     mixing: what mixes positions before the gates.
     residual: x · (1 + map) in place of x · map.
+    reduction: by how much the hidden layers of the parts are smaller than the channels.
 
     The defaults are the winner of the search that notebook 10 shows, chosen on held-out training
     images of CIFAR-10. The space itself was written down when test results of its parents, with one
@@ -69,6 +71,7 @@ class Hybrid(nn.Sequential):
         pool: str | None = "dot product",
         mixing: str | None = None,
         residual: bool = True,
+        reduction: int = 16,
     ) -> None:
         chosen = {"channel": channel, "spatial": spatial, "combine": combine, "pool": pool,
                   "mixing": mixing, "residual": residual}  # fmt: skip
@@ -83,14 +86,19 @@ class Hybrid(nn.Sequential):
             )
         scores = {}
         if channel is not None:
-            score = SPACE["channel"][channel](channels)
+            score = _part("channel", channel, channels, reduction)
             scores["channel"] = (
                 score if pool is None else Pooled(SPACE["pool"][pool](channels), score)
             )
         if spatial is not None:
-            scores["spatial"] = SPACE["spatial"][spatial](channels)
-        mixers = [] if mixing is None else [SPACE["mixing"][mixing](channels)]
+            scores["spatial"] = _part("spatial", spatial, channels, reduction)
+        mixers = [] if mixing is None else [_part("mixing", mixing, channels, reduction)]
         super().__init__(*mixers, *_gates(scores, combine, residual))
+
+
+def _part(choice, name, channels, reduction):
+    cls = SPACE[choice][name]
+    return cls(channels, reduction) if cls in REDUCED else cls(channels)
 
 
 def _gates(scores, combine, residual):

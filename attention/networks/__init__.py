@@ -5,6 +5,7 @@ fast         a network that learns in a few epochs, with a whitening layer (Jord
 photographs  torchvision's ResNet-18, pretrained or not
 transformer  ViT (Dosovitskiy et al. 2021), and its hybrid with a convolutional stem
 table        NETWORKS: each of them by name
+compared     the network and the settings in which the blocks are compared
 example      an example is run through a network: what its modules get and give
 places       what stands in a place where a block was put; the start as the identity
 anatomy      where a network has its stages, branches and pooling; torchvision's and timm's, too
@@ -13,6 +14,7 @@ insert       insert() puts a block there, report() says where and what it costs
 """
 
 from attention.networks.anatomy import PLACES, branches, last_stage, stages
+from attention.networks.compared import NETWORK, REDUCTION, SETTINGS
 from attention.networks.fast import Whitening, fast_resnet, whiten
 from attention.networks.insert import Placement, insert, report
 from attention.networks.photographs import IMAGENET, resnet18
@@ -22,8 +24,8 @@ from attention.networks.table import NETWORKS, Architecture
 from attention.networks.transformer import VisionTransformer, convvit, vit
 
 __all__ = [
-    "Architecture", "Chain", "FromIdentity", "IMAGENET", "NETWORKS", "Network", "PLACES",
-    "Placement", "Residual", "VisionTransformer", "Whitening", "branches", "convvit",
-    "fast_resnet", "insert", "last_stage", "report", "resnet", "resnet18", "stages", "vit",
-    "whiten",
+    "IMAGENET", "NETWORK", "NETWORKS", "PLACES", "REDUCTION", "SETTINGS", "Architecture", "Chain",
+    "FromIdentity", "Network", "Placement", "Residual", "VisionTransformer", "Whitening",
+    "branches", "convvit", "fast_resnet", "insert", "last_stage", "report", "resnet", "resnet18",
+    "stages", "vit", "whiten",
 ]  # fmt: skip

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from attention.blocks import known
+from attention.networks import NETWORK, SETTINGS
 from attention.results import plan
 from attention.results.statistics import equivalence, holm, pooled, significant
-from attention.results.tables import labels
+from attention.results.tables import labels, place
 
 VERDICTS = ("better", "worse", "equal", "undecided")
 
@@ -34,13 +36,14 @@ def _role(row):
     width = None if pd.isna(row["width"]) else row["width"]
     if not isinstance(row["block"], str):
         this = (row["network"], width)
-        controls = [(c.get("network", plan.NETWORK), c.get("width")) for c in plan.CONTROLS]
-        return "plain" if this == (plan.NETWORK, None) else "control" if this in controls else None
-    wanted = plan.HYBRID if row["block"] == "hybrid" else plan.OPTIONS.get(row["block"], {})
-    is_planned = row["block"] in (*plan.PAPERS, "hybrid") and row["options"] == wanted
-    own_place = row["place"] in ("residual", "stage")
-    same = (row["network"], width) == (plan.NETWORK, None)
-    return "block" if is_planned and own_place and same else None
+        controls = [(c.get("network", NETWORK), c.get("width")) for c in plan.CONTROLS]
+        return "plain" if this == (NETWORK, None) else "control" if this in controls else None
+    setting = {**SETTINGS, "hybrid": plan.HYBRID}.get(row["block"], {})
+    if row["block"] not in (*plan.PAPERS, "hybrid") or setting is None:
+        return None
+    where = place(known(row["block"]).at, setting.get("at"), setting.get("stages"))
+    wanted = (NETWORK, None, setting.get("options", {}), where)
+    return "block" if (row["network"], width, row["options"], row["place"]) == wanted else None
 
 
 def differences(runs: pd.DataFrame) -> pd.DataFrame:

@@ -3,13 +3,14 @@
 RESULTS.md shows `TEXT`; `answer` tests by the same constants.
 """
 
-NETWORK = "resnet20"
+from typing import Any
+
+from attention.networks import REDUCTION
+
 PAPERS = ("se", "eca", "cbam", "bam")
-# The hybrid's options: what the search on held-out images chooses. None: it has not chosen yet.
-HYBRID = None
-# At 16 channels the papers' reduction of 16 leaves one hidden unit.
-REDUCTION = 4
-OPTIONS = {name: {"reduction": REDUCTION} for name in ("se", "cbam", "bam")}
+# The hybrid's options and place, as in `SETTINGS`: what the search on held-out images chooses.
+# None: it has not chosen yet.
+HYBRID: dict[str, Any] | None = None
 # Plain networks that buy with channels (17 for 16) or with depth what a block costs.
 CONTROLS = ({"width": 17}, {"network": "resnet26"})
 SEEDS = 5

@@ -69,16 +69,24 @@ def histories(records: Sequence[dict]) -> pd.DataFrame:
 
 def _what(record):
     """What a record is about: the columns `DESCRIBING`, name and seed."""
-    run, block, place = record["run"], record["block"], None
+    run, block, where = record["run"], record["block"], None
     if block is not None:
-        place = run["at"] or block["at"]
-        place += f", stages {_words(run['stages'])}" if run["stages"] else ""
-        place += f", start {run['start']}" if run["start"] else ""
+        where = place(block["at"], run["at"], run["stages"], run["start"])
     return {
         "network": run["network"], "width": run["width"], "block": block and block["name"],
-        "options": dict(run["options"]), "place": place, "family": record["family"],
+        "options": dict(run["options"]), "place": where, "family": record["family"],
         "name": record["name"], "seed": run["seed"],
     }  # fmt: skip
+
+
+def place(
+    own: str, at: str | None, stages: Sequence[int] | None = None, start: str | None = None
+) -> str:
+    """Where a block stands, in words: its own place, or where a run puts it."""
+    words = [at or own]
+    words += [f"stages {_words(stages)}"] if stages else []
+    words += [f"start {start}"] if start else []
+    return ", ".join(words)
 
 
 def _of_sessions(record, what):

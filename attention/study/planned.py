@@ -6,20 +6,7 @@ from attention.data import Dataset
 from attention.results import plan
 from attention.settings import profile
 from attention.study.seeds import SEEDS, choosing, seeds
-from attention.training import Run
-
-
-def compared(name: str | None, seed: int = 0, **changes) -> Run:
-    """The run of a block, or of the network without one (None), in the comparison of `plan`."""
-    return Run(
-        **{
-            "network": plan.NETWORK,
-            "block": name,
-            "options": plan.OPTIONS.get(name, {}),
-            "seed": seed,
-        }
-        | changes
-    )
+from attention.training import Run, compared
 
 
 def primary(count: int | None = None, data: Dataset | None = None) -> list[Run]:
@@ -33,7 +20,7 @@ def primary(count: int | None = None, data: Dataset | None = None) -> list[Run]:
     for seed in range(seeds(count)):
         runs += [compared(name, seed) for name in (None, *plan.PAPERS)]
         if plan.HYBRID is not None:
-            runs.append(compared("hybrid", seed, options=plan.HYBRID))
+            runs.append(compared("hybrid", seed, **plan.HYBRID))
         runs += [compared(None, seed, **control) for control in plan.CONTROLS]
     return runs
 

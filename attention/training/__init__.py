@@ -3,7 +3,8 @@
 run         Run: what to train, as plain data
 keys        key(): the name of the files of a run
 identity    what a block is: its version, or a digest of a block of one's own
-recipes     what a run takes from its network; comparison(): the setting that blocks are compared in
+recipes     what a run takes from its network; comparison(): the setting of the older study
+compared    compared(): the run of a block in the setting in which all are compared
 fit         fit(): a run's record, trained if there is none; recorded(): not trained; trained(): its
             network; Files
 pretrained  pretrained(): a network that comes trained with the repository
@@ -11,6 +12,7 @@ trainer     the loop: epochs, steps, the schedule, the checkpoint; evaluate(), p
 machine     what the machine is and what it is fast in
 """
 
+from attention.training.compared import compared
 from attention.training.fit import Files, fit, recorded, trained
 from attention.training.keys import key
 from attention.training.pretrained import pretrained
@@ -19,6 +21,6 @@ from attention.training.run import Options, Run
 from attention.training.trainer import Trainer, evaluate, predict
 
 __all__ = [
-    "RECIPES", "Files", "Options", "Run", "Trainer", "comparison", "evaluate", "fit", "key",
-    "predict", "pretrained", "recorded", "trained",
+    "RECIPES", "Files", "Options", "Run", "Trainer", "compared", "comparison", "evaluate", "fit",
+    "key", "predict", "pretrained", "recorded", "trained",
 ]  # fmt: skip
