@@ -8,7 +8,7 @@ READY = $(VENV)/.installed
 WORKERS = -n auto --maxprocesses 4
 NOTEBOOKS = $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
-.PHONY: notebooks test lowest results report address clean
+.PHONY: notebooks test lowest colab results report address clean
 
 # Run all notebooks top to bottom; the executed copies go to executed/.
 notebooks: export ATTENTION_PROFILE ?= quick
@@ -45,6 +45,11 @@ lowest:
 	sed 's/>=/==/' requirements.txt tests/requirements.txt > .venv-lowest/requirements.txt
 	.venv-lowest/bin/python -m pip install --quiet --requirement .venv-lowest/requirements.txt
 	.venv-lowest/bin/python -m pytest -q $(WORKERS)
+
+# Colab, Kaggle and an empty folder, simulated: three notebooks from a bare environment, killed on
+# the way and started again. It downloads about 150 MB, and takes a few minutes.
+colab: $(READY)
+	$(BIN)/python tests/colab.py
 
 # Write RESULTS.md and the README's results table anew, from the records in data/.
 results: $(READY)

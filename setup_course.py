@@ -16,7 +16,7 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 NEEDED = Path(__file__).parent / "requirements.txt"
 FOR_TESTS = ("jupyter", "nbval")  # in requirements.txt, and no notebook imports them
@@ -38,8 +38,8 @@ def installed() -> dict[str, Version]:
     for one in distributions():
         try:
             found.setdefault(canonicalize_name(one.metadata["Name"]), Version(one.version))
-        except (InvalidVersion, TypeError):  # the remains of something, or of a system's own kind
-            continue
+        except (AttributeError, LookupError, OSError, TypeError, ValueError):
+            continue  # the remains of something, or a version of a system's own kind
     return found
 
 
