@@ -1,43 +1,23 @@
 # The two commands, `make notebooks` and `make test`, what they are made of, and `make report`.
-# Each is written out in the README for people without make.
+# `python make.py` is the same commands where there is no make.
 
-VENV ?= .venv
+export VENV ?= .venv
 BIN = $(abspath $(VENV))/bin
 READY = $(VENV)/.installed
 # Tests run in as many processes as there are cores; each needs about 1 GB.
 WORKERS = -n auto --maxprocesses 4
-NOTEBOOKS = $(sort $(wildcard notebooks/[0-9]*.ipynb))
 
 .PHONY: notebooks test lowest colab results report address clean
 
-# Run all notebooks top to bottom; the executed copies go to executed/.
-notebooks: export ATTENTION_PROFILE ?= quick
-notebooks: $(READY)
-	@for notebook in $(NOTEBOOKS); do \
-	    echo "$$(date +%T)  $$notebook"; start=$$(date +%s); \
-	    $(BIN)/jupyter nbconvert --execute --to notebook --log-level ERROR \
-	        --ExecutePreprocessor.extra_arguments=--IPKernelApp.log_level=40 \
-	        --output-dir executed $$notebook || exit 1; \
-	    echo "          done in $$(( $$(date +%s) - start )) s"; \
-	done
-	@echo "executed copies: executed/    figures: figures/"
-
-# Lint, unit tests (three minutes on two cores: what takes long is named), and every notebook in
-# seconds, its fixed outputs compared with the stored ones.
-test: $(READY)
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/python -m pytest -q $(WORKERS) --durations=5 --durations-min=5
-	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && \
-	ATTENTION_HOME="$$home" ATTENTION_DATA=shapes10 ATTENTION_PROFILE=smoke \
-	    $(BIN)/python -m pytest -q $(WORKERS) --dist loadfile --nbval $(NOTEBOOKS)
+# Run all notebooks top to bottom, the executed copies go to executed/; lint, unit tests (three
+# minutes on two cores: what takes long is named), and every notebook in seconds, its fixed outputs
+# compared with the stored ones.
+notebooks test:
+	python3 make.py $@
 
 # The environment, with the versions that the tests ran with.
 $(READY): requirements.txt tests/requirements.txt constraints.txt pyproject.toml
-	python3 -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt \
-	    --requirement requirements.txt --requirement tests/requirements.txt --editable .
-	@touch $@
+	python3 make.py environment
 
 # The unit tests with the lowest versions that requirements.txt allows.
 lowest:
@@ -73,4 +53,4 @@ address:
 	python3 tests/address.py $(SLUG)
 
 clean:
-	rm -rf $(VENV) .venv-lowest executed
+	rm -rf $(VENV) .venv-lowest .venv-colab executed

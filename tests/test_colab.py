@@ -93,7 +93,12 @@ def test_git_writes_what_the_cell_looks_for_after_all_that_the_notebooks_need():
     tops = [name.partition("/")[0] for name in listed.split()]
     if "setup_course.py" not in tops:
         pytest.skip("no checkout")
-    assert set(tops[tops.index("setup_course.py") :]) <= {"setup_course.py", "site", "tests"}
+    assert set(tops[tops.index("setup_course.py") :]) <= {
+        "setup_course.py",
+        "site",
+        "solutions",
+        "tests",
+    }
 
 
 def test_an_address_that_is_none_is_told_in_a_sentence(tmp_path, remote):
