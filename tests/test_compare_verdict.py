@@ -10,12 +10,12 @@ import torch
 from scipy import stats
 
 from attention.compare import differences, judge
-from attention.compare.evidence import _last_of_each_stage, confusion, worst
+from attention.compare.evidence import _last_of_each_stage, worst
 from attention.compare.plan import PRETRAINED, SCRATCH, make_plan, seconds
 from attention.compare.rounds import train
 from attention.data import Dataset, Split
 from attention.networks import NETWORKS, resnet18
-from attention.results import statistics
+from attention.results import confusion, statistics
 from attention.study import Budget
 from attention.training import RECIPES, Run, key
 

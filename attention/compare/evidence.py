@@ -3,7 +3,6 @@
 import dataclasses
 import re
 
-import numpy as np
 import torch
 from torch import nn
 from torch.utils.benchmark import Timer
@@ -53,15 +52,6 @@ def probabilities(
     network = trained(run, data, device, progress=False)
     precision = record["machine"]["precision"]
     return predict(network, split, data, precision=precision, batch_size=BATCH).softmax(1)
-
-
-def confusion(answers: torch.Tensor, labels: torch.Tensor, classes: int) -> np.ndarray:
-    """Counts (classes, classes): a row a true class, a column an answer, summed over networks.
-
-    answers: int64 (networks, pictures). labels: (pictures,).
-    """
-    pairs = labels * classes + answers  # (networks, pictures)
-    return torch.bincount(pairs.flatten(), minlength=classes**2).view(classes, classes).numpy()
 
 
 def worst(shares: torch.Tensor, labels: torch.Tensor, count: int = 8) -> list[Mistake]:

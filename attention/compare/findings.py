@@ -16,6 +16,7 @@ from attention.compare.rounds import Rounds
 from attention.compare.verdict import PLAIN, differences, judge
 from attention.data import Split
 from attention.deploy import save_network
+from attention.results import confusion
 from attention.settings import home, profile
 from attention.training import Files, trained
 
@@ -88,7 +89,7 @@ def findings(
         "matrices": [
             page.matrix(
                 called(block),
-                evidence.confusion(shares[block].argmax(2), test.labels, len(data.classes)),
+                confusion(shares[block].argmax(2), test.labels, len(data.classes)),
                 data.classes,
             )
             for block in dict.fromkeys((shown, None))

@@ -15,8 +15,7 @@ from torchvision.models import ResNet18_Weights
 from attention.blocks import BLOCKS, POOLINGS
 from attention.checks import at_least_one, one_of, some_of
 from attention.data import Dataset
-from attention.networks import IMAGENET, NETWORKS
-from attention.results import plan as study
+from attention.networks import IMAGENET, NETWORKS, SETTINGS
 from attention.settings import offline, profile
 from attention.study import Times
 from attention.training import RECIPES, Files, Run, Trainer, machine
@@ -63,12 +62,13 @@ class Plan:
     def run(self, block: str | None, seed: int = 0) -> Run:
         """The run of a block, None for the plain network."""
         # the first stage of the CIFAR networks has 16 channels: hidden layers as in their study
-        narrow = study.OPTIONS if NETWORKS[self.network].recipe == "resnet" else {}
+        narrow = SETTINGS if NETWORKS[self.network].recipe == "resnet" else {}
         # a block that damps what the pretrained weights answer would have to mend that first
         identity = self.network == PRETRAINED and block in BLOCKS
         return Run(
             network=self.network, block=block, seed=seed, epochs=self.epochs,
-            start="identity" if identity else None, options=narrow.get(block, {}),
+            start="identity" if identity else None,
+            options=narrow.get(block, {}).get("options", {}),
         )  # fmt: skip
 
 

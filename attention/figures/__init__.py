@@ -5,6 +5,7 @@ unless a scale is given, and then the colour bar says so: a map stretched to its
 flat gate look dramatic.
 
 base        the look, the folder, and a grid of images
+answers     pictures with a network's answer and its maps; which classes it confuses
 runs        learning curves; what networks cost beside another
 maps        the maps of gates
 positions   the maps of queries, growth with size, curves over time
@@ -16,6 +17,7 @@ explanations   maps beside their picture, pixels that go, what measures say
 drawings    what a block is made of
 """
 
+from attention.figures.answers import answers, confusion
 from attention.figures.base import (
     MAPS,
     PALETTE,
@@ -27,7 +29,7 @@ from attention.figures.base import (
     save_table,
     style,
 )
-from attention.figures.drawings import before_after, diagram
+from attention.figures.drawings import before_after, diagram, in_network
 from attention.figures.explanations import cascade, dots, explained, removal, without
 from attention.figures.maps import (
     branches,
@@ -51,9 +53,10 @@ from attention.figures.study import (
 )
 
 __all__ = [
-    "MAPS", "PALETTE", "SIGNED", "ablation", "ablation_table", "against", "as_picture",
-    "before_after", "branches", "cascade", "channel_table", "channel_weights", "cost_bars",
-    "curves", "diagram", "differences", "dots", "explained", "folder", "half_normal", "over_time",
+    "MAPS", "PALETTE", "SIGNED", "ablation", "ablation_table", "against", "answers", "as_picture",
+    "before_after", "branches", "cascade", "channel_table", "channel_weights", "confusion",
+    "cost_bars", "curves", "diagram", "differences", "dots", "explained", "folder", "half_normal",
+    "in_network", "over_time",
     "patches", "pictures", "queries", "rank_plot", "removal", "save", "save_table", "scaling",
     "search", "spatial_maps", "style", "two_scales", "variation", "variation_table", "without",
 ]  # fmt: skip

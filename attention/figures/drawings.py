@@ -9,6 +9,7 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
+from attention.checks import one_of
 from attention.figures.base import PALETTE, SIGNED, not_empty
 
 
@@ -64,6 +65,55 @@ def diagram(gates: Sequence[tuple[list, list, str]]) -> Figure:
     arrow((column + 0.42, 0), (column + 0.62, 0))
     axis.text(column + 0.95, 0, "out\nN×C×H×W", ha="center", va="center", fontsize=9)
     axis.set(xlim=(-0.5, column + 1.4), ylim=(-0.4 * height - 0.2, 0.4 * height + 0.4))
+    return figure
+
+
+def in_network(block: str, at: str = "residual") -> Figure:
+    """Where a block stands in a ResNet: a residual block, or a stage, with the block in it.
+
+    at: "residual", on the branch before the addition, or "stage", after the last residual block.
+    """
+    one_of("at", at, ("residual", "stage"))
+    colours = sns.color_palette(PALETTE)
+    grey, own = (0.5, 0.5, 0.5), colours[3]
+    if at == "residual":
+        boxes = [("3×3 conv\nnorm, ReLU", grey), ("3×3 conv\nnorm", grey), (block, own)]
+    else:
+        boxes = [("residual\nblock", grey), ("residual\nblock", grey), ("residual\nblock", grey)]
+        boxes += [(block, own), ("next\nstage", grey)]
+    length = 1.35 * len(boxes) + (2.2 if at == "residual" else 0.6)
+    figure, axis = plt.subplots(figsize=(1.15 * length + 1, 1.9), layout="constrained")
+    axis.axis("off")
+    x = 0.0
+
+    def arrow(start, end):
+        axis.annotate(
+            "", (end, 0), (start, 0), arrowprops={"arrowstyle": "-|>", "color": "0.3", "lw": 1.4}
+        )
+
+    axis.text(x, 0, "x", ha="center", va="center", fontsize=13)
+    for text, colour in boxes:
+        arrow(x + (0.15 if x == 0 else 0.55), x + 0.8)
+        x += 1.35
+        axis.add_patch(
+            FancyBboxPatch(
+                (x - 0.5, -0.3), 1.0, 0.6, boxstyle="round,pad=0.03", fc=(*colour, 0.2), ec=colour
+            )
+        )
+        axis.text(x, 0, text, ha="center", va="center", fontsize=12)
+    if at == "residual":
+        arrow(x + 0.55, x + 0.95)
+        x += 1.1
+        axis.text(x, 0, "+", ha="center", va="center", fontsize=16)
+        axis.plot([0.35, 0.35, x, x], [0, 0.72, 0.72, 0.45], color="0.3", lw=1.4)
+        axis.annotate(
+            "", (x, 0.13), (x, 0.5), arrowprops={"arrowstyle": "-|>", "color": "0.3", "lw": 1.4}
+        )
+        axis.text(x / 2, 0.78, "shortcut", ha="center", va="bottom", fontsize=12, color="0.3")
+        arrow(x + 0.15, x + 0.55)
+        axis.text(x + 0.65, 0, "ReLU, out", ha="left", va="center", fontsize=12)
+        x += 1.2
+    axis.set(xlim=(-0.3, x + 0.8), ylim=(-0.5, 1.05 if at == "residual" else 0.5))
     return figure
 
 

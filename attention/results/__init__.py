@@ -6,6 +6,7 @@ power       what a study of this size can find, and the seeds that it takes
 ranking     how stable the order of the networks is
 guide       what to take within a budget
 overview    the study in one table, and in words
+classes     which classes a network confuses
 trials      a search, its winner, and the verdict
 findings    what a survey of maps has found
 readme      the README's tables, written from the records
@@ -25,6 +26,7 @@ from attention.results import (
     statistics,
     trials,
 )
+from attention.results.classes import by_class, confusion, confusions
 from attention.results.tables import (
     COSTS,
     beside,
@@ -37,6 +39,7 @@ from attention.results.tables import (
 )
 
 __all__ = [
-    "COSTS", "answer", "beside", "findings", "frame", "guide", "histories", "labels", "overview",
-    "plain_networks", "plan", "power", "ranking", "read", "read_costs", "statistics", "trials",
+    "COSTS", "answer", "beside", "by_class", "confusion", "confusions", "findings", "frame",
+    "guide", "histories", "labels", "overview", "plain_networks", "plan", "power", "ranking",
+    "read", "read_costs", "statistics", "trials",
 ]  # fmt: skip
