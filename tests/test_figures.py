@@ -12,7 +12,6 @@ from invented import record
 from matplotlib.patches import Rectangle
 
 from attention import figures
-from attention.exercises import check
 from attention.results import histories
 
 
@@ -67,15 +66,6 @@ def test_a_figure_names_its_data_and_is_written_as_png_pdf_and_table(tmp_path, m
     assert (folder / "name.pdf").read_bytes().startswith(b"%PDF")
     pd.testing.assert_frame_equal(pd.read_csv(folder / "name.csv", index_col=0), table)
     assert "flowers · smoke" in figure.get_supxlabel()
-
-
-@pytest.mark.parametrize(
-    ("answer", "says"),
-    [(None, "Not answered yet"), (3, "Right"), (4, "Not yet. Try three"), ("x", "TypeError")],
-)
-def test_an_exercise_says_how_the_answer_is_and_stops_nothing(capsys, answer, says):
-    check(answer, lambda n: n - 3 == 0, "Try three.")
-    assert says in capsys.readouterr().out
 
 
 def test_queries_are_drawn_on_a_fixed_logarithmic_scale_around_an_even_share():
