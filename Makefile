@@ -7,7 +7,7 @@ READY = $(VENV)/.installed
 # Tests run in as many processes as there are cores; each needs about 1 GB.
 WORKERS = -n auto --maxprocesses 4
 
-.PHONY: notebooks test lowest colab results report address clean
+.PHONY: notebooks test lowest colab editions results report address clean
 
 # Run all notebooks top to bottom, the executed copies go to executed/; lint, unit tests (three
 # minutes on two cores: what takes long is named), and every notebook in seconds, its fixed outputs
@@ -30,6 +30,10 @@ lowest:
 # the way and started again. It downloads about 150 MB, and takes a few minutes.
 colab: $(READY)
 	$(BIN)/python tests/colab.py
+
+# Both editions of the notebooks: editions/student, editions/teacher.
+editions: $(READY)
+	$(BIN)/python solutions/editions.py
 
 # Write RESULTS.md and the README's results table anew, from the records in data/.
 results: $(READY)
@@ -54,3 +58,5 @@ address:
 
 clean:
 	rm -rf $(VENV) .venv-lowest .venv-colab executed
+
+	rm -rf $(VENV) .venv-lowest executed editions

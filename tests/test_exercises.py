@@ -13,6 +13,7 @@ from torch import nn
 
 import attention
 from attention.exercises import EXERCISES, check, digests_of, leaderboard
+from attention.training import compared
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "solutions"))
@@ -170,7 +171,7 @@ def test_the_leaderboard(own_home, monkeypatch):
 
     # another setting does not stand on it, and nothing is trained twice
     held = attention.data.held_out(data)
-    other = attention.Run(block="eca", **attention.comparison() | {"epochs": 2})
+    other = compared("eca", learning_rate=0.01)
     attention.fit(other, held, progress=False)
     records = sorted(own_home.rglob("data/runs/**/*.json"))
     assert leaderboard(data, [Mine]).equals(board)

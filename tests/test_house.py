@@ -12,6 +12,7 @@ from attention import (
     compare,
     data,
     deploy,
+    exercises,
     explain,
     figures,
     networks,
@@ -111,8 +112,8 @@ def test_no_file_is_long(path):
 @pytest.mark.parametrize(
     "face",
     [
-        attention, blocks, compare, data, deploy, explain, figures, networks, results, study,
-        training,
+        attention, blocks, compare, data, deploy, exercises, explain, figures, networks, results,
+        study, training,
     ],
     ids=lambda face: face.__name__,
 )  # fmt: skip

@@ -13,7 +13,7 @@ from attention.data import Dataset, held_out
 from attention.files import read_record
 from attention.settings import checkout, home
 from attention.study import grids, work
-from attention.training import Run
+from attention.training import Run, compared
 
 # What may differ between two rows of the board; everything else is the setting, and is the same.
 FREE = ("block", "at", "stages", "start", "options", "seed")
@@ -27,8 +27,8 @@ def leaderboard(
 
     data: the dataset; the networks learn from a part of its training images and are ranked by the
         others, see `held_out`.
-    own: blocks, as `Run` takes them, trained in the setting of the comparison, with the plain
-        network and SE beside them where these have no record. Without any, nothing is trained.
+    own: blocks, as `Run` takes them, trained as all are `compared`, with the plain network and SE
+        beside them where these have no record. Without any, nothing is trained.
     minutes: as in `attention.study.work`. seeds: with how many seeds, the choice's: 100, 101, …
 
     Columns: held_out, the accuracy in percent, its mean over the seeds; seeds, how many there are;
@@ -37,12 +37,12 @@ def leaderboard(
     held = held_out(instance(Dataset, "data", data))
     first = grids.FIRST_SEED_OF_CHOICE
     chosen = range(first, first + at_least_one("seeds", seeds))
-    runs = [grids.mechanism(block, seed) for seed in chosen for block in own]
-    beside = [grids.mechanism(name, seed) for seed in chosen for name in (None, "se") if runs]
+    runs = [compared(block, seed) for seed in chosen for block in own]
+    beside = [compared(name, seed) for seed in chosen for name in (None, "se") if runs]
     records = work([*beside, *runs], held, minutes=minutes, progress=bool(runs))
     now: dict[str, str | None] = dict.fromkeys(run.name for run in runs)
     now |= {r["name"]: r["block"]["version"] for r in records if r["name"] in now}
-    plain = grids.mechanism(None)
+    plain = compared(None)
     rows = [_row(r, now) for r in _records(held) if _setting(r["run"]) == _of(plain)]
     if not rows:
         return pd.DataFrame(columns=COLUMNS).rename_axis("name")

@@ -15,6 +15,7 @@ from attention.exercises.ask import exercise, numbers_by_digest
 from attention.exercises.probes import expect_block, keeps_shape, same, the_map
 from attention.explain import capture
 from attention.study import grids
+from attention.training import compared
 
 numbers_by_digest(
     "08.1",
@@ -247,10 +248,11 @@ def may_enter(cls: Callable) -> str | None:
         block = expect_block(cls(channels))
         if fault := keeps_shape(block, channels):
             return fault
-        if parameters(block) > 2 * parameters(SE(channels)):
+        opponent = parameters(SE(channels, **compared("se").options))
+        if parameters(block) > 2 * opponent:
             return (
-                f"for {channels} channels it has {parameters(block)} parameters; more than twice "
-                f"those of SE, {parameters(SE(channels))}, are not allowed"
+                f"for {channels} channels it has {parameters(block)} parameters; SE, as it is "
+                f"compared, has {opponent}, and twice as many are allowed"
             )
         for parameter in block.parameters():
             nn.init.uniform_(parameter, 0, 0.1)  # no ReLU is silent, no gain is at 0
