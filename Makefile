@@ -1,4 +1,4 @@
-# The two commands, `make notebooks` and `make test`, what they are made of, and `make report`.
+# The two commands, `make notebooks` and `make test`, what they are made of, `make site` and `make report`.
 # `python make.py` is the same commands where there is no make.
 
 export VENV ?= .venv
@@ -7,7 +7,7 @@ READY = $(VENV)/.installed
 # Tests run in as many processes as there are cores; each needs about 1 GB.
 WORKERS = -n auto --maxprocesses 4
 
-.PHONY: notebooks test lowest colab editions results report address clean
+.PHONY: notebooks test lowest colab editions site results report address clean
 
 # Run all notebooks top to bottom, the executed copies go to executed/; lint, unit tests (three
 # minutes on two cores: what takes long is named), and every notebook in seconds, its fixed outputs
@@ -16,7 +16,7 @@ notebooks test:
 	python3 make.py $@
 
 # The environment, with the versions that the tests ran with.
-$(READY): requirements.txt tests/requirements.txt constraints.txt pyproject.toml
+$(READY): requirements.txt tests/requirements.txt site/requirements.txt constraints.txt pyproject.toml
 	python3 make.py environment
 
 # The unit tests with the lowest versions that requirements.txt allows.
@@ -34,6 +34,11 @@ colab: $(READY)
 # Both editions of the notebooks: editions/student, editions/teacher.
 editions: $(READY)
 	$(BIN)/python solutions/editions.py
+
+# The site, offline, from what is stored: site/_build/html/index.html. A link that leads nowhere, or
+# a docstring that cannot be read, is an error.
+site:
+	python3 make.py $@
 
 # Write RESULTS.md and the README's results table anew, from the records in data/.
 results: $(READY)
@@ -57,6 +62,6 @@ address:
 	python3 tests/address.py $(SLUG)
 
 clean:
-	rm -rf $(VENV) .venv-lowest .venv-colab executed
+	rm -rf $(VENV) .venv-lowest .venv-colab executed site/_build
 
-	rm -rf $(VENV) .venv-lowest executed editions
+	rm -rf $(VENV) .venv-lowest executed editions site/_build

@@ -3,6 +3,7 @@
 python make.py environment      make the environment in .venv, with the versions of the tests
 python make.py notebooks        run all notebooks from top to bottom; the copies go to executed/
 python make.py test             lint, unit tests, and every notebook in seconds
+python make.py site             build the site, from what is stored: site/_build/html/index.html
 
 Each makes the environment first, if it is not there or older than the lists of what is in it.
 """
@@ -18,7 +19,7 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / os.environ.get("VENV", ".venv")
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 READY = VENV / ".installed"
-LISTS = ("requirements.txt", "tests/requirements.txt", "constraints.txt", "pyproject.toml")
+LISTS = ("requirements.txt", "tests/requirements.txt", "site/requirements.txt")
 NOTEBOOKS = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("notebooks/[0-9]*.ipynb"))
 # Tests run in as many processes as there are cores; each needs about 1 GB.
 WORKERS = ("-n", "auto", "--maxprocesses", "4")
@@ -33,12 +34,13 @@ def python(*arguments: str, **variables: str) -> None:
 
 def environment() -> None:
     """Make the environment, unless it is there."""
-    newest = max((ROOT / name).stat().st_mtime for name in LISTS)
+    lists = (*LISTS, "constraints.txt", "pyproject.toml")
+    newest = max((ROOT / name).stat().st_mtime for name in lists)
     if READY.exists() and READY.stat().st_mtime >= newest:
         return
     subprocess.run([sys.executable, "-m", "venv", VENV], check=True)
-    lists = ("-c", LISTS[2], "-r", LISTS[0], "-r", LISTS[1])
-    python("-m", "pip", "install", "--quiet", *lists, "--editable", ".")
+    wanted = [word for name in LISTS for word in ("-r", name)]
+    python("-m", "pip", "install", "--quiet", "-c", "constraints.txt", *wanted, "--editable", ".")
     READY.touch()
 
 
@@ -82,7 +84,13 @@ def test() -> None:
         )  # fmt: skip
 
 
-COMMANDS = {command.__name__: command for command in (environment, notebooks, test)}
+def site() -> None:
+    """Build the site, offline."""
+    environment()
+    python("site/build.py")
+
+
+COMMANDS = {command.__name__: command for command in (environment, notebooks, test, site)}
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in COMMANDS:
