@@ -39,6 +39,7 @@ html_static_path = [str(HERE / "_build" / "source" / "static")]
 html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
+html_show_copyright = False
 pygments_style = "friendly"
 pygments_dark_style = "native"
 copybutton_exclude = ".linenos, .gp, .go"

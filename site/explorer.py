@@ -19,7 +19,7 @@ from attention import explain, results
 from attention.blocks import BLOCKS, POOLINGS, POSITIONS
 from attention.data import DataError, Dataset, Split, normalise
 from attention.figures import MAPS
-from attention.networks import Network, stages
+from attention.networks import Network, Residual, stages
 from attention.settings import checkout, home
 
 SCHEMA = 1
@@ -203,6 +203,15 @@ def by_place(network: Network, means: dict) -> dict[str, list[str]]:
     return found
 
 
+def where(network: Network, path: str) -> str:
+    """Whose map it is: "block 2" of its stage, "behind the stage", or "the pooling"."""
+    first, *rest = path.split(".")
+    if first != "stages":
+        return "the pooling"
+    block = network.get_submodule(".".join([first, *rest[:2]]))
+    return f"block {int(rest[1]) + 1}" if isinstance(block, Residual) else "behind the stage"
+
+
 def own_maps(
     network: Network, images: torch.Tensor, paths: list[str], columns: list[torch.Tensor]
 ) -> list[dict]:
@@ -222,7 +231,7 @@ def own_maps(
         values, maps = captured[path].cat(), relevant[path].maps
         kind = captured[path].kind
         top = 1.0 if kind in ("spatial", "both") else max(float(maps.max()), 1e-12)
-        one = {"path": path, "kind": kind, "how": relevant[path].how, "column": len(columns),
+        one = {"path": path, "where": where(network, path), "kind": kind, "how": relevant[path].how, "column": len(columns),
                "top": None if top == 1.0 else float(f"{top:.3g}"), "weights": None,
                "low": rounded(values.flatten(1).amin(1)),
                "high": rounded(values.flatten(1).amax(1))}  # fmt: skip

@@ -132,6 +132,7 @@ def test_the_explorers_data(trained_home, tmp_path):
     columns = {cbam["gradcam"]} | {place["gradcam"] for place in cbam["places"]}
     for place in cbam["places"]:
         assert [one["kind"] for one in place["maps"]] == ["channel", "spatial"] * 3
+        assert [one["where"] for one in place["maps"][::2]] == ["block 1", "block 2", "block 3"]
         assert set(place["ways"]) == set(explorer.WAYS)
         columns |= {one["column"] for one in place["maps"]}
         for found in [cbam["answers"], *(way["answers"] for way in place["ways"].values())]:

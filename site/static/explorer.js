@@ -211,11 +211,13 @@
       cards.push(card(`Grad-CAM, ${place.name}`, "the same, in the maps of this stage",
         heat(place.gradcam)));
     }
-    for (const [number, map] of (place ? place.maps : []).entries()) {
+    const kinds = { channel: "channels", spatial: "positions", both: "channels and positions",
+      positions: "positions, mixing" };
+    for (const map of place ? place.maps : []) {
       const low = map.low[row].toFixed(2), high = map.high[row].toFixed(2);
       const scale = map.top === null ? "scale 0 to 1" : `scale 0 to ${map.top}`;
       const values = map.kind === "positions" ? "" : ` Its values: ${low} to ${high}.`;
-      const title = `${network.block}, map ${number + 1} of ${place.maps.length} (${map.kind})`;
+      const title = `${network.block}, ${map.where}: ${kinds[map.kind]}`;
       cards.push(card(title, `${map.how}; ${scale}.${values}`, heat(map.column),
         map.weights && strip(map.weights[row])));
     }
