@@ -16,7 +16,7 @@ notebooks test:
 	python3 make.py $@
 
 # The environment, with the versions that the tests ran with.
-$(READY): requirements.txt tests/requirements.txt site/requirements.txt constraints.txt pyproject.toml
+$(READY): $(wildcard *requirements.txt */requirements.txt) constraints.txt pyproject.toml
 	python3 make.py environment
 
 # The unit tests with the lowest versions that requirements.txt allows.
@@ -62,6 +62,4 @@ address:
 	python3 tests/address.py $(SLUG)
 
 clean:
-	rm -rf $(VENV) .venv-lowest .venv-colab executed site/_build
-
-	rm -rf $(VENV) .venv-lowest executed editions site/_build
+	rm -rf $(VENV) .venv-lowest .venv-colab executed editions site/_build

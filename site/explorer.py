@@ -231,7 +231,8 @@ def own_maps(
         values, maps = captured[path].cat(), relevant[path].maps
         kind = captured[path].kind
         top = 1.0 if kind in ("spatial", "both") else max(float(maps.max()), 1e-12)
-        one = {"path": path, "where": where(network, path), "kind": kind, "how": relevant[path].how, "column": len(columns),
+        one = {"path": path, "where": where(network, path), "kind": kind,
+               "how": relevant[path].how, "column": len(columns),
                "top": None if top == 1.0 else float(f"{top:.3g}"), "weights": None,
                "low": rounded(values.flatten(1).amin(1)),
                "high": rounded(values.flatten(1).amax(1))}  # fmt: skip

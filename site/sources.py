@@ -33,14 +33,10 @@ def repository() -> str | None:
 
 
 def write_notebooks(folder: Path) -> None:
-    """The notebooks with addresses that hold in the site; solutions stay with the teacher."""
+    """The notebooks with addresses that hold in the site."""
     folder.mkdir(parents=True, exist_ok=True)
     for path in notebooks():
         notebook = json.loads(path.read_text(encoding="utf-8"))
-        notebook["cells"] = [
-            cell for cell in notebook["cells"]
-            if "solution" not in cell["metadata"].get("tags", [])
-        ]  # fmt: skip
         for cell in notebook["cells"]:
             if cell["cell_type"] == "markdown":
                 cell["source"] = readdressed("".join(cell["source"]), "notebooks")

@@ -54,6 +54,12 @@ def test_the_tests_are_lint_units_and_notebooks_in_a_home_of_their_own(ran):
     assert variables["ATTENTION_PROFILE"] == "smoke" and variables["ATTENTION_HOME"] != str(ROOT)
 
 
+def test_the_site_is_built_in_the_environment(ran):
+    make.site()
+    assert [words[-1] for words, _ in ran][-1] == "site/build.py"
+    assert "site/requirements.txt" in ran[1][0]
+
+
 def test_what_fails_ends_the_command_with_its_code(ran):
     with pytest.raises(SystemExit) as failed:
         make.python("-m", "fails")
