@@ -14,7 +14,7 @@ RECIPES = {
     },
     "resnet": {
         "optimizer": "sgd", "batch_size": 64, "learning_rate": 0.14, "norm_bias_rate": 16.0,
-        "warmup": 0.2, "momentum": 0.9, "weight_decay": 5e-4, "label_smoothing": 0.0, "crop": 2,
+        "warmup": 0.2, "momentum": 0.9, "weight_decay": 5e-4, "label_smoothing": 0.0, "crop": 1,
     },
     "photographs": {
         "optimizer": "sgd", "batch_size": 32, "learning_rate": 0.05, "norm_bias_rate": 1.0,
