@@ -144,7 +144,7 @@ class Place:
         own = ("ATTENTION_", "PYTHON", "SIMULATED_", "KAGGLE_", "COLAB_")
         self.variables = {k: v for k, v in os.environ.items() if not k.startswith(own)} | {
             "IPYTHONDIR": str(profile.parents[1]), "SIMULATED_PID": str(self.pid),
-            "OMP_NUM_THREADS": "1", "GIT_CONFIG_COUNT": "1",
+            "OMP_NUM_THREADS": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": f"url.file://{course}.insteadOf",
             "GIT_CONFIG_VALUE_0": f"https://github.com/{SLUG}", **variables,
         }  # fmt: skip

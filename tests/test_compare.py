@@ -19,6 +19,7 @@ from attention import data
 from attention.compare import __main__ as command
 from attention.compare import compare, evidence, findings, page, rounds, study
 from attention.data import Dataset, write_folder
+from attention.training import duration
 
 CLASSES = ("<script>alert(1)</script>", 'a"b&c')
 BLOCKS = ["se", "cbam"]
@@ -326,4 +327,4 @@ def test_stopped_from_the_keyboard_it_says_how_to_go_on(folder, own_home, capsys
     [(0.34, "0.3 s"), (42.4, "42 s"), (60, "1 min"), (200, "3 min 20 s"), (7500, "2 h 5 min")],
 )
 def test_durations_in_words(seconds, words):
-    assert page.duration(seconds) == words
+    assert duration(seconds) == words

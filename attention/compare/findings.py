@@ -18,7 +18,7 @@ from attention.data import Split
 from attention.deploy import save_network
 from attention.results import confusion
 from attention.settings import home, profile
-from attention.training import Files, trained
+from attention.training import Files, duration, trained
 
 PICTURES = 6  # with maps
 LEAST_LEARNED = 0.2  # of what guessing leaves
@@ -276,7 +276,7 @@ def provenance(
         ("seeds", f"{', '.join(map(str, seeds))}; the same initial weights, order and augmentation "
          "for all networks of a seed, as far as they have layers in common"),
         ("hardware", "; ".join(dict.fromkeys(where(record) for record in records))),
-        ("time", f"{page.duration(sum(r['cost']['seconds'] for r in records))} of training"),
+        ("time", f"{duration(sum(r['cost']['seconds'] for r in records))} of training"),
         ("versions", f"Python {machine['python']}, torch {machine['torch']}, torchvision "
          f"{machine['torchvision']}, this package at commit {machine['commit'] or 'unknown'}"),
         ("test", "differences over seeds by two-way least squares, over pictures with one more won "

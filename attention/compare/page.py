@@ -16,6 +16,7 @@ from PIL import Image
 from attention.compare.evidence import Column, Mistake
 from attention.compare.verdict import points
 from attention.figures import MAPS
+from attention.training import duration
 
 MOST_CLASSES = 20  # a larger table of confusions is read by nobody: then the commonest in words
 MOST_PIXELS = 160  # of a picture on the page: larger ones are reduced
@@ -32,19 +33,6 @@ def render(**content: Any) -> str:
     colours = matplotlib.colormaps[MAPS](np.linspace(0, 1, 6))
     scale = [matplotlib.colors.to_hex(colour) for colour in colours]
     return environment.get_template("page.html").render(scale=scale, **content)
-
-
-def duration(seconds: float) -> str:
-    """8.3 s, 42 s, 3 min 20 s, 2 h 5 min."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    seconds = round(seconds)
-    if seconds < 60:
-        return f"{seconds} s"
-    minutes, seconds = divmod(seconds, 60)
-    if minutes < 60:
-        return f"{minutes} min {seconds} s" if seconds else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
 
 
 def number(count: int, what: str) -> str:

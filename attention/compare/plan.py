@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import math
 import socket
-import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from attention.data import Dataset
 from attention.networks import IMAGENET, NETWORKS, SETTINGS
 from attention.settings import offline, profile
 from attention.study import Times
-from attention.training import RECIPES, Files, Run, Trainer, machine
+from attention.training import RECIPES, Files, Run, ahead
 
 SMALL = 64  # pixels: up to here the CIFAR ResNet-20, above it torchvision's ResNet-18
 SCRATCH, PRETRAINED = "resnet18", "resnet18-pretrained"
@@ -177,7 +176,9 @@ def seconds(plan: Plan, device: torch.device, steps: int = 2) -> dict[str, float
         train, test = counts(run, plan.data)
         known = times.rates.get((run.name, *plan.data.size))
         rate = (
-            sum(known) / len(known) if known else _seconds_an_image(run, plan.data, device, steps)
+            sum(known) / len(known)
+            if known
+            else ahead.seconds_an_image(run, plan.data, device, steps)
         )
         # a test picture goes forward only, which is about a third of a training step
         found[run.name] = rate * run.epochs * train + (0 if known else rate * test / 3)
@@ -190,20 +191,3 @@ def counts(run: Run, data: Dataset) -> tuple[int, int]:
     limits = ((run.train_images, data.train), (run.test_images, data.test))
     train, test = (min(limit or len(split), len(split)) for limit, split in limits)
     return train, test
-
-
-def _seconds_an_image(run, data, device, steps):
-    trainer = Trainer(run, len(data.classes), 10**6, device, machine.precision(device))
-    batch = min(run.batch_size, len(data.train))
-    images = torch.randn(batch, 3, *data.size, device=device)
-    images = images.contiguous(memory_format=torch.channels_last)
-    labels = torch.zeros(batch, dtype=torch.long, device=device)
-    if device.type == "cpu":
-        machine.keep_memory()
-    for number in range(1 + steps):
-        if number == 1:
-            start = time.perf_counter()
-        trainer.network.train()
-        loss, _ = trainer.train_step(images, labels)
-        float(loss)  # waits for a GPU
-    return (time.perf_counter() - start) / (steps * batch)

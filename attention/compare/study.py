@@ -15,6 +15,7 @@ from attention.compare.verdict import MARGIN
 from attention.data import DataError, Dataset, load
 from attention.files import replacing
 from attention.settings import profile
+from attention.training import duration
 
 SIDE = {"smoke": 128, "quick": 128, "full": 224}  # pixels, where no size is given and one is needed
 LARGEST = 256
@@ -97,8 +98,8 @@ def before(
         f"Trained: without a block, and with {', '.join(plan.blocks)}; "
         f"{page.number(run.epochs, 'epoch')} of {for_training:,} pictures each, tested on "
         f"{for_test:,}.",
-        *(f"  {name}: about {page.duration(time)}" for name, time in estimate.items()),
-        f"A round, each of these with the same seed, takes about {page.duration(total)}. In "
+        *(f"  {name}: about {duration(time)}" for name, time in estimate.items()),
+        f"A round, each of these with the same seed, takes about {duration(total)}. In "
         f"{minutes:g} minutes: {fits} of {page.number(plan.seeds, 'round')}, and what is finished "
         "already.",
         f"Equal will mean: closer than ±{MARGIN:g} point.",

@@ -2,6 +2,7 @@
 
 work     work() trains what has no record yet, within a `Budget`; `Times` says how long runs
          take
+ahead    what a study will train and for about how long, in a line
 planned  the comparison of `results.plan` as a list of runs, and what might be objected to it
 grids    GRIDS: all lists: these, every mechanism, the ablations, the search, Shapes-10
 seeds    which seeds the comparison has, and which a choice

@@ -15,6 +15,7 @@ from attention import checks
 from attention.data import Dataset, load
 from attention.files import read_record, set_aside
 from attention.settings import home
+from attention.study.ahead import announcement
 from attention.training import Files, Run, fit, machine, recorded
 
 
@@ -54,6 +55,8 @@ def work(
     times = Times(device)
     records = {run: finished(run, data) for run in runs}
     missing = [run for run, record in records.items() if record is None]
+    if progress and (said := announcement(missing, data, device, times.estimate, minutes)):
+        tqdm.write(said)
     form = "{l_bar}{bar}| {n_fmt}/{total_fmt} runs [{elapsed}{postfix}]"
     with tqdm(
         total=len(records), initial=len(records) - len(missing), desc="study", bar_format=form,

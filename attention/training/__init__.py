@@ -9,9 +9,11 @@ fit         fit(): a run's record, trained if there is none; recorded(): not tra
             network; Files
 pretrained  pretrained(): a network that comes trained with the repository
 trainer     the loop: epochs, steps, the schedule, the checkpoint; evaluate(), predict()
+ahead       how long a run will take, and the line that says so before it begins
 machine     what the machine is and what it is fast in
 """
 
+from attention.training.ahead import duration
 from attention.training.compared import compared
 from attention.training.fit import Files, fit, recorded, trained
 from attention.training.keys import key
@@ -21,6 +23,6 @@ from attention.training.run import Options, Run
 from attention.training.trainer import Trainer, evaluate, predict
 
 __all__ = [
-    "RECIPES", "Files", "Options", "Run", "Trainer", "compared", "comparison", "evaluate", "fit",
-    "key", "predict", "pretrained", "recorded", "trained",
+    "RECIPES", "Files", "Options", "Run", "Trainer", "compared", "comparison", "duration",
+    "evaluate", "fit", "key", "predict", "pretrained", "recorded", "trained",
 ]  # fmt: skip

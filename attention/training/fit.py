@@ -21,6 +21,7 @@ from attention.data import Batches, Dataset, load, normalise
 from attention.networks import whiten
 from attention.settings import checkout, home, retrain
 from attention.training import machine
+from attention.training.ahead import announcement
 from attention.training.keys import block_of, key
 from attention.training.run import Run
 from attention.training.trainer import Trainer, evaluate
@@ -171,6 +172,9 @@ def _train(run, data, place, device, precision, progress):
         whiten(trainer.network, normalise(seen, data.mean, data.std))
     else:
         trainer.go_on(state)
+    left = run.epochs - len(trainer.history)
+    if progress is True and (said := announcement(run, data, device, left)):
+        tqdm.write(said)
     trainer.train(batches, place.checkpoint, progress)
     trainer.finish()
     start = time.perf_counter()
