@@ -4,6 +4,7 @@ python make.py environment      make the environment in .venv, with the versions
 python make.py notebooks        run all notebooks from top to bottom; the copies go to executed/
 python make.py test             lint, unit tests, and every notebook in seconds
 python make.py site             build the site, from what is stored: site/_build/html/index.html
+python make.py editions         the student's and the teacher's notebooks, to editions/
 
 Each makes the environment first, if it is not there or older than the lists of what is in it.
 """
@@ -90,7 +91,13 @@ def site() -> None:
     python("site/build.py")
 
 
-COMMANDS = {command.__name__: command for command in (environment, notebooks, test, site)}
+def editions() -> None:
+    """Both editions of the notebooks."""
+    environment()
+    python("solutions/editions.py")
+
+
+COMMANDS = {command.__name__: command for command in (environment, notebooks, test, editions, site)}
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or sys.argv[1] not in COMMANDS:
