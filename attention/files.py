@@ -2,7 +2,9 @@
 
 `replacing`                             any file: written under a temporary name, then renamed
 `write_record`, `read_record`           records: JSON of a known form; `read_json`: any such file
+`expect_record`                         one that is no file: what another machine has sent
 `save_weights`, `load_weights`          weights of a network: safetensors, with their SHA-256
+`put_weights`                           the bytes of such a file, sent by another machine
 `save_checkpoint`, `load_checkpoint`    where a training stands: a checksum, then torch's format
 """
 
@@ -111,6 +113,12 @@ def read_json(path: str | Path, schema: Any, what: str = "a record") -> dict:
     return found
 
 
+def expect_record(found: Any, schema: Any = RECORD) -> dict:
+    """A record that has come another way than by a file; ValueError when it is of another form."""
+    _fit(found, schema, "the record")
+    return found
+
+
 def _fit(value, schema, where):
     """Raise a ValueError unless `value` is of the form of the schema."""
     if isinstance(schema, tuple):
@@ -146,6 +154,26 @@ def save_weights(path: str | Path, weights: dict[str, torch.Tensor]) -> str:
     with replacing(path) as temporary:
         temporary.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
+
+
+def put_weights(path: str | Path, content: bytes, sha256: str) -> None:
+    """Write what another machine has sent of a file of weights.
+
+    Raises ValueError, and writes nothing, if it is not the file of this SHA-256, or no safetensors.
+    """
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise ValueError(
+            f"the weights, {len(content):,} bytes, are damaged: their SHA-256 is not the "
+            f"{sha256[:12]}… that the record tells"
+        )
+    try:
+        safetensors.torch.load(content)
+    except safetensors.SafetensorError as error:
+        raise ValueError(
+            f"{len(content):,} bytes of weights are no safetensors ({error})"
+        ) from None
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
 
 
 def rounded(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,167 @@
+"""The study on a Ray cluster: the same records, whatever machine is lost, and nothing twice."""
+
+import inspect
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from parity import fixed
+
+from attention import data
+from attention.study import Cluster, work
+from attention.training import Files, Run
+
+ray = pytest.importorskip("ray", reason="ray is not installed: tests/requirements.txt names it")
+from ray import cluster_utils  # noqa: E402
+from ray._private import services  # noqa: E402
+
+pytestmark = pytest.mark.usefixtures("own_home")
+TINY = {
+    "network": "fast", "width": 4, "batch_size": 40, "epochs": 2, "train_images": 80,
+    "test_images": 60,
+}  # fmt: skip
+PORTS = (
+    "metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port",
+    "runtime_env_agent_port",
+)  # fmt: skip
+
+
+def runs(seeds=1, **changes):
+    blocks = (None, "se")
+    return [Run(**TINY | changes, block=block, seed=s) for s in range(seeds) for block in blocks]
+
+
+@pytest.fixture(scope="module")
+def images():
+    return data.shapes10(train=120, test=60)
+
+
+class Machines(cluster_utils.Cluster):
+    """Ray's own cluster of several nodes on one machine: a head without cores, and workers."""
+
+    def __init__(self):
+        super().__init__(initialize_head=False)
+        self.node(num_cpus=0, include_dashboard=False)
+
+    def node(self, **has):
+        free = [socket.socket() for _ in PORTS]
+        for each in free:
+            each.bind(("", 0))
+        ports = {name: each.getsockname()[1] for name, each in zip(PORTS, free, strict=True)}
+        for each in free:
+            each.close()
+        with pytest.MonkeyPatch.context() as patch:
+            start = services.start_raylet
+
+            def start_and_tell(*given, **options):
+                """A node waits 15 s for the port of its agent; a busy machine needs longer."""
+                told = inspect.signature(start).bind(*given, **options).arguments
+                name = "dashboard_agent_listen_port"
+                path = Path(told["session_dir"]) / f"{name}_{told['node_id']}"
+                path.write_text(str(ports[name]))
+                return start(*given, **options)
+
+            patch.setattr(services, "start_raylet", start_and_tell)
+            patch.setattr(services, "get_node", patient(services.get_node))
+            return self.add_node(object_store_memory=80 << 20, **ports, **has)
+
+    def kill(self, node):
+        self.remove_node(node, allow_graceful=False)
+
+
+def patient(function):
+    """Asks for two minutes: a node that is busy comes late."""
+
+    def ask(*arguments):
+        for _ in range(240):
+            try:
+                return function(*arguments)
+            except RuntimeError:
+                time.sleep(0.5)
+        return function(*arguments)
+
+    return ask
+
+
+@pytest.fixture(scope="module")
+def machines():
+    with pytest.MonkeyPatch.context() as patch:
+        # workers are as important as the tests, and agents may take their time
+        for name, value in (("worker_niceness", 0), ("agent_register_timeout_ms", 120_000)):
+            patch.setenv(f"RAY_{name}", str(value))
+        found = Machines()
+        found.first = found.node(num_cpus=1)
+        yield found
+        ray.shutdown()
+        found.shutdown()
+
+
+def cluster(machines, **options):
+    return Cluster(machines.address, gpus=0, **options)
+
+
+@pytest.fixture
+def elsewhere(own_home, monkeypatch):
+    """What `work` gives for runs, and the weights, in a home of its own."""
+
+    def find(these, images):
+        with monkeypatch.context() as patch:
+            patch.setenv("ATTENTION_HOME", str(own_home / "alone"))
+            records = work(these, images, device="cpu", progress=False)
+            return records, [Files(run, images).weights.read_bytes() for run in these]
+
+    return find
+
+
+def assert_same(records, these, images, expected):
+    wanted, weights = expected
+    assert [fixed(record) for record in records] == [fixed(record) for record in wanted]
+    assert [record["cost"]["sessions"][0]["threads"] for record in records] == [1] * len(these)
+    assert [Files(run, images).weights.read_bytes() for run in these] == weights
+
+
+def test_the_records_and_weights_are_bit_for_bit_those_of_one_machine(
+    machines, images, elsewhere, capsys
+):
+    these, diverging = runs(), Run(**TINY, learning_rate=1e30)
+    with cluster(machines) as ours:
+        found = ours.work([these[0], diverging, these[1]], images)
+        assert_same(found, these, images, elsewhere(these, images))
+        said = capsys.readouterr()
+        assert "fast-4 (plain), seed 0 is left out: the loss of fast-4 (plain) is" in said.out
+        assert "2/3 runs" in said.err
+        ours.task = lambda gpus: pytest.fail("handed over again")
+        assert ours.work(these, images) == found
+
+
+def test_a_run_whose_machine_is_killed_goes_on_on_another(machines, images, elsewhere, tmp_path):
+    """Two machines, a run on each; one of them goes when both are under way."""
+    these, scratch = runs(epochs=60), tmp_path / "scratch"
+    expected = elsewhere(these, images)
+    second = machines.node(num_cpus=1)
+    with cluster(machines, scratch=scratch) as ours:
+        ours.known = 0.0, []
+        killed = []
+
+        class Bar(list):
+            """Looks on, and kills the second machine when both have finished an epoch."""
+
+        original = ours.ray.wait
+
+        def wait(*arguments, **options):
+            checkpoints = list(scratch.glob("data/checkpoints/*/*.pt"))
+            if not killed and len(checkpoints) == 2:
+                machines.kill(second)
+                killed.append(time.monotonic())
+                assert not list(tmp_path.glob("data/runs/*/*.json"))
+            return original(*arguments, **options | {"timeout": 0.05})
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ours.ray, "wait", wait)
+            found = ours.work(these, images, progress=False)
+    assert killed
+    assert_same(found, these, images, expected)
+    sessions = sorted(len(record["cost"]["sessions"]) for record in found)
+    assert sessions == [1, 2]  # one was begun again, and went on from its checkpoint
+    assert not list(scratch.glob("data/*/*/*.*"))
