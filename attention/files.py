@@ -25,6 +25,7 @@ import safetensors.torch
 import torch
 
 NUMBER = int | float
+_swept: set[Path] = set()  # folders in which this process has removed what others have left
 # The record of a training: what `read_record` wants to find, and more may stand beside it.
 RECORD = {
     "run": {"network": str, "width": int | None, "block": str | None, "at": str | None,
@@ -53,17 +54,21 @@ def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, and rename it to `path` when the block ends well.
 
     When the block fails (a full disk, a keyboard interrupt), what stood at `path` still stands
-    there, and an OSError says which file could not be written. What processes that were killed
-    have left of `path` is removed.
+    there, and an OSError says which file could not be written. What processes of this machine that
+    were killed have left in the folder is removed when a process first writes there: to look each
+    time takes longer than to write, where there are ten thousand records.
     """
     path = Path(path)
-    mine = f".{path.name}.{platform.node()[:32]}"
-    temporary = path.with_name(f"{mine}.{os.getpid()}")
+    here = platform.node()[:32]
+    temporary = path.with_name(f".{path.name}.{here}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        for left in path.parent.glob(f"{glob.escape(mine)}.*"):
-            if not psutil.pid_exists(int(left.suffix[1:])):
-                left.unlink(missing_ok=True)
+        if (folder := path.parent.resolve()) not in _swept:
+            _swept.add(folder)
+            for left in folder.glob(f".*.{glob.escape(here)}.*"):
+                number = left.suffix[1:]
+                if number.isdecimal() and not psutil.pid_exists(int(number)):
+                    left.unlink(missing_ok=True)
         yield temporary
         with open(temporary, "rb+") as file:
             os.fsync(file.fileno())

@@ -1,6 +1,8 @@
 """The study on a Ray cluster: the same records, whatever machine is lost, and nothing twice."""
 
 import inspect
+import multiprocessing
+import os
 import socket
 import time
 from pathlib import Path
@@ -42,7 +44,15 @@ class Machines(cluster_utils.Cluster):
 
     def __init__(self):
         super().__init__(initialize_head=False)
+        self.begin()
+
+    def begin(self):
         self.node(num_cpus=0, include_dashboard=False)
+        self.node(num_cpus=1)
+
+    def end(self):
+        """All of it goes at once, the head too."""
+        self.shutdown()
 
     def node(self, **has):
         free = [socket.socket() for _ in PORTS]
@@ -91,10 +101,8 @@ def machines():
         for name, value in (("worker_niceness", 0), ("agent_register_timeout_ms", 120_000)):
             patch.setenv(f"RAY_{name}", str(value))
         found = Machines()
-        found.first = found.node(num_cpus=1)
         yield found
-        ray.shutdown()
-        found.shutdown()
+        found.end()
 
 
 def cluster(machines, **options):
@@ -137,31 +145,60 @@ def test_the_records_and_weights_are_bit_for_bit_those_of_one_machine(
 
 def test_a_run_whose_machine_is_killed_goes_on_on_another(machines, images, elsewhere, tmp_path):
     """Two machines, a run on each; one of them goes when both are under way."""
-    these, scratch = runs(epochs=60), tmp_path / "scratch"
-    expected = elsewhere(these, images)
+    these, scratch = runs(epochs=12), tmp_path / "scratch"
     second = machines.node(num_cpus=1)
-    with cluster(machines, scratch=scratch) as ours:
-        ours.known = 0.0, []
-        killed = []
+    killed = []
+    with cluster(machines, scratch=scratch) as ours, pytest.MonkeyPatch.context() as patch:
+        wait = ours.ray.wait
 
-        class Bar(list):
-            """Looks on, and kills the second machine when both have finished an epoch."""
-
-        original = ours.ray.wait
-
-        def wait(*arguments, **options):
-            checkpoints = list(scratch.glob("data/checkpoints/*/*.pt"))
-            if not killed and len(checkpoints) == 2:
+        def looking_on(*arguments, **options):
+            if not killed and len(list(scratch.glob("data/checkpoints/*/*.pt"))) == 2:
                 machines.kill(second)
-                killed.append(time.monotonic())
-                assert not list(tmp_path.glob("data/runs/*/*.json"))
-            return original(*arguments, **options | {"timeout": 0.05})
+                killed.append(list(tmp_path.glob("data/runs/*/*.json")))
+            return wait(*arguments, **options | {"timeout": 0.02})
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(ours.ray, "wait", wait)
-            found = ours.work(these, images, progress=False)
-    assert killed
-    assert_same(found, these, images, expected)
+        patch.setattr(ours.ray, "wait", looking_on)
+        found = ours.work(these, images, progress=False)
+    assert killed == [[]]  # when no run was finished
+    assert_same(found, these, images, elsewhere(these, images))
     sessions = sorted(len(record["cost"]["sessions"]) for record in found)
     assert sessions == [1, 2]  # one was begun again, and went on from its checkpoint
-    assert not list(scratch.glob("data/*/*/*.*"))
+    assert not list(scratch.glob("data/*/*/*.json")) + list(scratch.glob("data/*/*/*.pt"))
+
+
+def start_a_study(address, home, images, these):
+    """In a process of its own, which is killed."""
+    os.environ.update(ATTENTION_HOME=str(home), ATTENTION_PROFILE="smoke")
+    with Cluster(address, gpus=0) as ours:
+        ours.work(these, images, progress=False)
+
+
+def test_with_another_head_and_another_driver_it_goes_on(machines, images, own_home, elsewhere):
+    """Both are killed when a run is finished; the same list on a new cluster does the others."""
+    these = runs(seeds=3)
+    context = multiprocessing.get_context("spawn")
+    child = context.Process(target=start_a_study, args=(machines.address, own_home, images, these))
+    child.start()
+    while not (done := list(own_home.glob("data/runs/*/*.json"))):
+        assert child.is_alive()
+        time.sleep(0.02)
+    child.kill()
+    machines.end()
+    child.join()
+    before = {path: path.read_bytes() for path in done}
+    assert 0 < len(before) < len(these)
+    machines.begin()
+    with cluster(machines) as ours:
+        handed_over = []
+        task = ours.task
+
+        def noted(gpus):
+            handed_over.append(gpus)
+            return task(gpus)
+
+        ours.task = noted
+        found = ours.work(these, images, progress=False)
+    finished = [path for path in before if path.read_bytes() == before[path]]
+    assert len(finished) == len(before)
+    assert 0 < len(handed_over) <= len(these) - len(before)
+    assert_same(found, these, images, elsewhere(these, images))

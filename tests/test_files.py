@@ -58,19 +58,28 @@ def test_a_folder_that_cannot_be_written_is_named_with_what_to_do(tmp_path, monk
         files.write_record(tmp_path / "a.json", {})
 
 
-def test_what_a_killed_process_has_left_of_a_file_goes_with_the_next_writing(tmp_path):
+def test_what_killed_processes_have_left_goes_when_a_process_first_writes_there(tmp_path):
     gone = subprocess.Popen(["true"])
     gone.wait()
-    path = tmp_path / "a.json"
-    with files.replacing(path) as temporary:
+    with files.replacing(tmp_path / "elsewhere" / "a.json") as temporary:
         temporary.write_text("mine")
     stem = temporary.name.rsplit(".", 1)[0]
-    left, theirs = tmp_path / f"{stem}.{gone.pid}", tmp_path / f"{stem}.{os.getppid()}"
-    other = tmp_path / f"{stem.replace('a.json', 'b.json')}.{gone.pid}"
-    for file in (left, theirs, other):
+    left = [tmp_path / f"{stem}.{gone.pid}", tmp_path / f".b.json{stem[7:]}.{gone.pid}"]
+    kept = [tmp_path / f"{stem}.{os.getppid()}", tmp_path / f".a.json.another.{gone.pid}",
+            tmp_path / f"{stem}.old"]  # fmt: skip
+    for file in (*left, *kept):
         file.write_text("half")
-    files.write_record(path, {})
-    assert not left.exists() and theirs.exists() and other.exists()
+    files.write_record(tmp_path / "c.json", {})
+    assert not any(file.exists() for file in left) and all(file.exists() for file in kept)
+
+
+def test_the_folder_is_looked_through_once(tmp_path, monkeypatch):
+    looked = []
+    glob = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda *a: looked.append(a) or glob(*a))
+    for name in ("a.json", "b.json", "a.json"):
+        files.write_record(tmp_path / name, {})
+    assert len(looked) == 1
 
 
 # Records

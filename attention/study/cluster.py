@@ -55,7 +55,8 @@ class Cluster:
         self.cpus, self.read = checks.at_least_one("cpus", cpus), read
         self.scratch = scratch and str(Path(scratch).expanduser().resolve())
         self.sent: tuple[str, Any] | None = None  # a checksum, and the images in the object store
-        self.known: tuple[float, list[dict]] = 0.0, []  # when the machines were asked for, and they
+        self.known: tuple[float, list[dict]] = 0.0, []  # when machines were asked for, and they
+        self.dashboard: str | None = None
 
     def __enter__(self) -> "Cluster":
         self.ray = _ray()
