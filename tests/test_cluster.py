@@ -1,8 +1,6 @@
 """The study on a Ray cluster: the same records, whatever machine is lost, and nothing twice."""
 
 import inspect
-import multiprocessing
-import os
 import socket
 import time
 from pathlib import Path
@@ -141,64 +139,3 @@ def test_the_records_and_weights_are_bit_for_bit_those_of_one_machine(
         assert "2/3 runs" in said.err
         ours.task = lambda gpus: pytest.fail("handed over again")
         assert ours.work(these, images) == found
-
-
-def test_a_run_whose_machine_is_killed_goes_on_on_another(machines, images, elsewhere, tmp_path):
-    """Two machines, a run on each; one of them goes when both are under way."""
-    these, scratch = runs(epochs=12), tmp_path / "scratch"
-    second = machines.node(num_cpus=1)
-    killed = []
-    with cluster(machines, scratch=scratch) as ours, pytest.MonkeyPatch.context() as patch:
-        wait = ours.ray.wait
-
-        def looking_on(*arguments, **options):
-            if not killed and len(list(scratch.glob("data/checkpoints/*/*.pt"))) == 2:
-                machines.kill(second)
-                killed.append(list(tmp_path.glob("data/runs/*/*.json")))
-            return wait(*arguments, **options | {"timeout": 0.02})
-
-        patch.setattr(ours.ray, "wait", looking_on)
-        found = ours.work(these, images, progress=False)
-    assert killed == [[]]  # when no run was finished
-    assert_same(found, these, images, elsewhere(these, images))
-    sessions = sorted(len(record["cost"]["sessions"]) for record in found)
-    assert sessions == [1, 2]  # one was begun again, and went on from its checkpoint
-    assert not list(scratch.glob("data/*/*/*.json")) + list(scratch.glob("data/*/*/*.pt"))
-
-
-def start_a_study(address, home, images, these):
-    """In a process of its own, which is killed."""
-    os.environ.update(ATTENTION_HOME=str(home), ATTENTION_PROFILE="smoke")
-    with Cluster(address, gpus=0) as ours:
-        ours.work(these, images, progress=False)
-
-
-def test_with_another_head_and_another_driver_it_goes_on(machines, images, own_home, elsewhere):
-    """Both are killed when a run is finished; the same list on a new cluster does the others."""
-    these = runs(seeds=3)
-    context = multiprocessing.get_context("spawn")
-    child = context.Process(target=start_a_study, args=(machines.address, own_home, images, these))
-    child.start()
-    while not (done := list(own_home.glob("data/runs/*/*.json"))):
-        assert child.is_alive()
-        time.sleep(0.02)
-    child.kill()
-    machines.end()
-    child.join()
-    before = {path: path.read_bytes() for path in done}
-    assert 0 < len(before) < len(these)
-    machines.begin()
-    with cluster(machines) as ours:
-        handed_over = []
-        task = ours.task
-
-        def noted(gpus):
-            handed_over.append(gpus)
-            return task(gpus)
-
-        ours.task = noted
-        found = ours.work(these, images, progress=False)
-    finished = [path for path in before if path.read_bytes() == before[path]]
-    assert len(finished) == len(before)
-    assert 0 < len(handed_over) <= len(these) - len(before)
-    assert_same(found, these, images, elsewhere(these, images))
