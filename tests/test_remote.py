@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from parity import fixed
+from ray_stand_in import Broken, Lost, standing
 
 from attention import data
 from attention.study import Cluster, gather, remote, work
@@ -126,62 +127,7 @@ def test_the_gpu_is_the_one_that_ray_names(gpu, visible, device, monkeypatch):
     assert remote.device(gpu) == device
 
 
-# The side of who started the study: a stand-in for Ray that does a task when it is waited for
-
-
-class Lost(Exception):
-    pass
-
-
-class Broken(Exception):
-    pass
-
-
-class StandIn:
-    exceptions = SimpleNamespace(RayError=Lost, RayTaskError=Broken, RuntimeEnvSetupError=Broken)
-
-    def __init__(self, machines):
-        self.tasks, self.most, self.cancelled, self.has = {}, 0, [], machines
-
-    def nodes(self):
-        return [{"Alive": True, "Resources": has} for has in self.has]
-
-    def put(self, value):
-        return value
-
-    def wait(self, refs, num_returns, timeout):
-        self.most = max(self.most, len(refs))
-        return refs[:num_returns], refs[num_returns:]
-
-    def get(self, ref):
-        return self.tasks.pop(ref)()
-
-    def cancel(self, ref, force):
-        self.cancelled.append(ref)
-
-
-@pytest.fixture
-def standing(monkeypatch):
-    """A cluster whose answers are what `answer` gives; it notes the runs and their GPUs."""
-
-    def make(answer=remote.train, machines=({"CPU": 2.0},), **options):
-        ours = Cluster(**options)
-        ours.ray = StandIn(list(machines))
-        ours.order = []
-
-        def task(gpus):
-            def hand_over(job, images):
-                ref = len(ours.order)
-                ours.order.append((json.loads(job)["run"]["block"], gpus))
-                ours.ray.tasks[ref] = lambda: answer(job, images)
-                return ref
-
-            return SimpleNamespace(remote=hand_over)
-
-        ours.task = task
-        return ours
-
-    return make
+# The side of who started the study
 
 
 RUNS = [Run(**TINY, block=block) for block in (None, "se", "eca")]
@@ -218,7 +164,7 @@ def a_bit(found, weights):
 
 
 @pytest.mark.parametrize("change", [other_run, other_data, no_form, a_bit])
-def test_what_is_not_right_is_not_written(change, images, standing, own_home):
+def test_what_is_not_right_is_not_written(change, images, own_home):
     ours = standing(changed(change))
     with pytest.raises(RuntimeError, match="has sent no record of fast-4 .plain., seed 0: "):
         ours.work(RUNS, images, progress=False)
@@ -227,7 +173,7 @@ def test_what_is_not_right_is_not_written(change, images, standing, own_home):
     assert len(standing().work(RUNS, images, progress=False)) == 3  # no lock is left either
 
 
-def test_a_run_that_fails_is_named_and_the_others_go_on(images, standing, capsys):
+def test_a_run_that_fails_is_named_and_the_others_go_on(images, capsys):
     def answer(job, images):
         if json.loads(job)["run"]["block"] == "se":
             return json.dumps({"host": "there", "left out": "the loss is nan"}), b""
@@ -244,7 +190,7 @@ def test_a_run_that_fails_is_named_and_the_others_go_on(images, standing, capsys
 
 
 @pytest.mark.parametrize("how", ["told", "raised"])
-def test_what_would_stop_every_run_ends_the_study(how, images, standing):
+def test_what_would_stop_every_run_ends_the_study(how, images):
     def answer(job, images):
         if how == "raised":
             raise Broken("No module named 'torch'")
@@ -255,7 +201,7 @@ def test_what_would_stop_every_run_ends_the_study(how, images, standing):
         standing(answer).work(RUNS, images, progress=False)
 
 
-def test_a_share_of_a_gpu_that_is_too_small_becomes_a_whole_one(images, standing, capsys):
+def test_a_share_of_a_gpu_that_is_too_small_becomes_a_whole_one(images, capsys):
     calls = []
 
     def answer(job, images):
@@ -270,7 +216,7 @@ def test_a_share_of_a_gpu_that_is_too_small_becomes_a_whole_one(images, standing
     assert "fast-4 + se, seed 0 gets a whole GPU: out of memory" in capsys.readouterr().out
 
 
-def test_within_a_budget_only_what_has_a_place_is_begun(images, standing, monkeypatch):
+def test_within_a_budget_only_what_has_a_place_is_begun(images, monkeypatch):
     clock = SimpleNamespace(now=0.0)
     stand_in = SimpleNamespace(monotonic=lambda: clock.now)
     for module in (importlib.import_module("attention.study.work"), gather, cluster_file):
@@ -292,7 +238,7 @@ def test_within_a_budget_only_what_has_a_place_is_begun(images, standing, monkey
     assert len(ours.work(runs, images, progress=False)) == 8 and ours.ray.most == 4
 
 
-def test_how_many_runs_a_cluster_does_at_once(images, standing):
+def test_how_many_runs_a_cluster_does_at_once(images):
     machines = [{"CPU": 16.0, "GPU": 8.0}, {"CPU": 3.0, "GPU": 4.0}, {"CPU": 64.0}]
     assert standing(machines=machines).places(images) == 16 + 3
     assert standing(machines=machines, gpus=1).places(images) == 8 + 3
@@ -317,7 +263,7 @@ def test_a_wrong_argument_is_named(argument, value, message):
         Cluster(**{argument: value})
 
 
-def test_a_run_that_another_process_holds_is_left_to_it(images, standing, capsys):
+def test_a_run_that_another_process_holds_is_left_to_it(images, capsys):
     held = gather.lock(RUNS[1], images)
     with held:
         assert len(standing().work(RUNS, images, progress=False)) == 2
@@ -327,7 +273,7 @@ def test_a_run_that_another_process_holds_is_left_to_it(images, standing, capsys
 # The command line
 
 
-def test_a_list_that_depends_on_its_records_is_asked_again(images, standing, monkeypatch, capsys):
+def test_a_list_that_depends_on_its_records_is_asked_again(images, monkeypatch, capsys):
     def growing(count, data):
         grown = all(Files(run, data).record.exists() for run in RUNS[:2])
         return RUNS if grown else RUNS[:2]
