@@ -1,10 +1,13 @@
 """The study on a Ray cluster: the same records, whatever machine is lost, and nothing twice."""
 
 import inspect
+import multiprocessing
+import os
 import socket
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 from parity import fixed
 
@@ -139,3 +142,73 @@ def test_the_records_and_weights_are_bit_for_bit_those_of_one_machine(
         assert "2/3 runs" in said.err
         ours.task = lambda gpus: pytest.fail("handed over again")
         assert ours.work(these, images) == found
+
+
+def busy(machines):
+    """The node whose worker is at a run, or None."""
+    for node in machines.worker_nodes:
+        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+        if any(child.cmdline()[:1] == ["ray::_train"] for child in raylet.children()):
+            return node
+    return None
+
+
+def test_a_run_whose_machine_is_killed_goes_on_on_another(machines, images, elsewhere, tmp_path):
+    these, scratch = runs(epochs=12)[1:], tmp_path / "scratch"
+    machines.node(num_cpus=1)  # the second that has a place
+    killed = []
+    with cluster(machines, scratch=scratch) as ours, pytest.MonkeyPatch.context() as patch:
+        wait = ours.ray.wait
+
+        def looking_on(*arguments, **options):
+            begun = list(scratch.glob("data/checkpoints/*/*.pt"))
+            if not killed and begun and (node := busy(machines)):
+                machines.kill(node)
+                killed.append(list(tmp_path.glob("data/runs/*/*.json")))
+            return wait(*arguments, **options | {"timeout": 0.02})
+
+        patch.setattr(ours.ray, "wait", looking_on)
+        found = ours.work(these, images, progress=False)
+    assert killed == [[]]  # before there was a record
+    assert_same(found, these, images, elsewhere(these, images))
+    first, second = found[0]["cost"]["sessions"]
+    assert first["from_epoch"] == 1 < second["from_epoch"]  # it went on from the checkpoint
+    assert not list(scratch.glob("data/*/*/*.json")) + list(scratch.glob("data/*/*/*.pt"))
+
+
+def start_a_study(address, home, images, these):
+    """In a process of its own, which is killed."""
+    os.environ.update(ATTENTION_HOME=str(home), ATTENTION_PROFILE="smoke")
+    with Cluster(address, gpus=0) as ours:
+        ours.work(these, images, progress=False)
+
+
+def test_with_another_head_and_another_driver_it_goes_on(machines, images, own_home, elsewhere):
+    """Both are killed when a run is finished; the same list on a new cluster does the others."""
+    these = runs(seeds=3)
+    context = multiprocessing.get_context("spawn")
+    child = context.Process(target=start_a_study, args=(machines.address, own_home, images, these))
+    child.start()
+    while not (done := list(own_home.glob("data/runs/*/*.json"))):
+        assert child.is_alive()
+        time.sleep(0.02)
+    child.kill()
+    machines.end()
+    child.join()
+    before = {path: path.read_bytes() for path in done}
+    assert 0 < len(before) < len(these)
+    machines.begin()
+    with cluster(machines) as ours:
+        handed_over = []
+        task = ours.task
+
+        def noted(gpus):
+            handed_over.append(gpus)
+            return task(gpus)
+
+        ours.task = noted
+        found = ours.work(these, images, progress=False)
+    finished = [path for path in before if path.read_bytes() == before[path]]
+    assert len(finished) == len(before)
+    assert 0 < len(handed_over) <= len(these) - len(before)
+    assert_same(found, these, images, elsewhere(these, images))
