@@ -10,6 +10,8 @@ import re
 
 ITEM = re.compile(r"([a-z_]\w*(?:, [a-z_…]\w*)*): (?=\S)")
 COLUMNS = re.compile(r"(\S(?:.*?\S)?)\s{2,}([^#\s].*)")
+NEXT = re.compile(r"(?<=[.)]) (?=[a-z_]\w*(?:, [a-z_]\w*)*: )")
+NAMES = re.compile(r"\w[\w,. ]*?\s{2,}\S")
 CODE = re.compile(r"(?m)^(>>>|with |import |from |@|[\w.]+ = |[\w.]+\()|  #")
 SPECIAL = re.compile(r"([\\*`_|])")
 
@@ -23,6 +25,8 @@ def rst(text: str, link=lambda name: None) -> list[str]:
     for part in _parts(inspect.cleandoc(text)):
         if part[0].startswith(" "):
             lines += _indented(inspect.cleandoc("\n" + "\n".join(part)).splitlines(), link)
+        elif part[0].startswith(">>>") or _in_columns(part):
+            lines += _indented(part, link)
         elif ITEM.match(part[0]):
             lines += _items(part, link)
         else:
@@ -46,6 +50,12 @@ def _parts(text):
             lines = lines[stop:]
 
 
+def _in_columns(lines):
+    """A list of names and what they are, as the faces of rooms have one."""
+    rows = [line for line in lines if not line.startswith(" ")]
+    return len(rows) > 1 and all(NAMES.match(row) for row in rows)
+
+
 def _items(lines, link):
     """ "name: text" as a list of definitions."""
     found = []
@@ -55,7 +65,9 @@ def _items(lines, link):
             found.append([match[1], line[match.end() :]])
         else:
             found[-1][1] += " " + line.strip()
-    return _definitions(found, link)
+    # "network: in eval mode. images: (N, 3, H, W)": two in one line
+    items = [part for name, text in found for part in NEXT.split(f"{name}: {text}")]
+    return _definitions([item.split(": ", 1) for item in items], link)
 
 
 def _indented(lines, link):

@@ -14,9 +14,11 @@ import torchvision
 import attention
 from attention import files, results, survey
 from attention.blocks import BLOCKS
+from attention.networks import NETWORK
 from attention.results import answer, findings, plan, power, statistics
 from attention.results.tables import as_markdown
 from attention.settings import home
+from attention.training import compared
 
 # Networks of another library that blocks are put into, to see where they go.
 OTHERS = ("resnet50", "resnext50_32x4d", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny",
@@ -26,6 +28,11 @@ PHOTOGRAPHS = (1, 3, 224, 224)
 
 def data() -> Path:
     return home() / "data"
+
+
+def table_of(shown: pd.DataFrame) -> str:
+    """A table of words as Markdown; a percent sign stays with its number."""
+    return as_markdown(shown).replace(" %", "\u00a0%")
 
 
 def runs() -> pd.DataFrame:
@@ -48,7 +55,7 @@ def spread() -> list[str]:
     """How much the network without a block varies between seeds, and what that hides."""
     table, found = runs(), []
     for dataset, rows in table.groupby("dataset", sort=False) if len(table) else ():
-        plain = rows[(rows.network == plan.NETWORK) & rows.block.isna() & rows.width.isna()]
+        plain = rows[(rows.network == NETWORK) & rows.block.isna() & rows.width.isna()]
         for epochs, same in plain.groupby("epochs"):
             if same.seed.nunique() < 2:
                 continue
@@ -68,17 +75,17 @@ def spread() -> list[str]:
 def counted() -> str:
     """What each block of the plan adds to ResNet-20, counted: parameters and FLOPs."""
     shape, rows = (1, 3, 32, 32), []
-    plain = attention.resnet(20)
+    plain = compared().build(classes=10)
     whole, work = attention.parameters(plain), attention.flops(plain, shape)
     rows.append({"network": "without a block", "parameters": f"{whole:,}", "more": "–",
                  "MFLOPs": f"{work / 1e6:.2f}", "more ": "–"})  # fmt: skip
     for block in plan.PAPERS:
-        network = attention.insert(attention.resnet(20), block, **plan.OPTIONS.get(block, {}))
+        network = compared(block).build(classes=10)
         p, f = attention.parameters(network), attention.flops(network, shape)
         more = [f"+{100 * (new / old - 1):.2f} %" for new, old in ((p, whole), (f, work))]
         rows.append({"network": f"with {block}", "parameters": f"{p:,}", "more": more[0],
                      "MFLOPs": f"{f / 1e6:.2f}", "more ": more[1]})  # fmt: skip
-    return as_markdown(pd.DataFrame(rows))
+    return table_of(pd.DataFrame(rows))
 
 
 def measured() -> tuple[str, str] | None:
@@ -102,7 +109,7 @@ def measured() -> tuple[str, str] | None:
                 known = base is not None and pd.notna(base) and pd.notna(value)
                 words[heading] = f"× {value / base:.2f}" if known else "–"
             rows.append(words)
-    return (as_markdown(pd.DataFrame(rows)), f"{plain[0]} is 1; {where}") if rows else None
+    return (table_of(pd.DataFrame(rows)), f"{plain[0]} is 1; {where}") if rows else None
 
 
 def places() -> str | None:
@@ -119,7 +126,7 @@ def places() -> str | None:
             for name, found in statistics.means(same).iterrows():
                 words = {"network": name, "dataset": dataset, "epochs": epochs}
                 rows.append(words | {"seeds": found.n, "accuracy (%)": f"{found['mean']:.2f}"})
-    return as_markdown(pd.DataFrame(rows)) if rows else None
+    return table_of(pd.DataFrame(rows)) if rows else None
 
 
 def variants() -> str:
@@ -131,7 +138,7 @@ def variants() -> str:
             block = BLOCKS[name](64, variant=variant)
             row[f"parameters, {variant}"] = f"{attention.parameters(block):,}"
         rows.append(row)
-    return as_markdown(pd.DataFrame(rows))
+    return table_of(pd.DataFrame(rows))
 
 
 def other_networks() -> str:
@@ -150,10 +157,10 @@ def other_networks() -> str:
                 attention.insert(network, "se", at, example=PHOTOGRAPHS)
         more = attention.parameters(network) / before - 1
         rows.append({"network": f"torchvision's {name}",
-                     "SE goes": "after each stage" if at else "on the residual branches",
+                     "SE goes": "after stages" if at else "on branches",
                      "blocks": str(len(network.placements)),
                      "parameters more": f"{100 * more:.1f} %"})  # fmt: skip
-    return as_markdown(pd.DataFrame(rows))
+    return table_of(pd.DataFrame(rows))
 
 
 def replaced(shown: Sequence[dict]) -> str | None:
@@ -168,7 +175,7 @@ def replaced(shown: Sequence[dict]) -> str | None:
                                      ("other", "another picture's")):  # fmt: skip
                     row[heading] = f"{place['ways'][way]['changed']:.1f} %"
                 rows.append(row)
-    return as_markdown(pd.DataFrame(rows)) if rows else None
+    return table_of(pd.DataFrame(rows)) if rows else None
 
 
 def folded(shown: Sequence[dict]) -> str | None:
@@ -179,7 +186,7 @@ def folded(shown: Sequence[dict]) -> str | None:
          "test answers that change": f"{network['folded']['changed']:.1f} %"}
         for dataset in shown for network in dataset["networks"] if network["folded"]
     ]  # fmt: skip
-    return as_markdown(pd.DataFrame(rows)) if rows else None
+    return table_of(pd.DataFrame(rows)) if rows else None
 
 
 def worth() -> str | None:
@@ -199,4 +206,4 @@ def worth() -> str | None:
     ), strict=True):  # fmt: skip
         unit = "{:.0f} %" if "pointing" in column else "{:+.1f} points"
         shown[heading] = results.overview.numbers(table[column], unit).to_numpy()
-    return as_markdown(shown)
+    return table_of(shown)

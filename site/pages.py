@@ -18,8 +18,13 @@ def notebook(word: str) -> str:
     if not found:
         raise ValueError(f"no notebook has {word!r} in its name")
     path = found[0]
-    words = re.sub(r"^\d+\s*·\s*", "", sources.title(path)).split(":")[0]
+    words = re.sub(r"^\d+\s*·\s*", "", short(path))
     return f"[notebook {int(path.stem[:2])}, {words}](notebooks/{path.name})"
+
+
+def short(path: Path) -> str:
+    """A notebook's title without the question in it: for the list at the side."""
+    return sources.title(path).split(":")[0]
 
 
 def write(folder: Path, shown: Sequence[dict]) -> None:
@@ -30,7 +35,7 @@ def write(folder: Path, shown: Sequence[dict]) -> None:
     )  # fmt: skip
     ready = [one for one in shown if one["networks"]]
     context = {
-        "notebook": notebook, "notebooks": sources.notebooks(), "title": sources.title,
+        "notebook": notebook, "notebooks": sources.notebooks(), "short": short,
         "evidence": evidence, "shown": shown, "scale": explorer.scale(),
         "ready": ready, "missing": [one for one in shown if not one["networks"]],
         "measured": explorer.MEASURED, "folds": explorer.FOLDS,

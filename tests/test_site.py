@@ -26,7 +26,7 @@ def test_a_plain_docstring_becomes_what_sphinx_reads():
     text = """Grad-CAM maps (N, H, W) in [0, 1]: x* of `capture`_d.
 
     images: (N, 3, H, W), normalised,
-        as the network takes them.
+        as the network takes them. target: a class.
     layer, path: a |module|.
 
         mean, std       of all its values
@@ -40,10 +40,15 @@ def test_a_plain_docstring_becomes_what_sphinx_reads():
     assert lines[0] == r"Grad-CAM maps (N, H, W) in [0, 1]: x\* of :py:obj:`x`\ \_d."
     found = "\n".join(lines)
     assert "``images``\n   (N, 3, H, W), normalised, as the network takes them.\n" in found
+    assert "``target``\n   a class.\n" in found
     assert "``layer, path``\n   a \\|module\\|.\n" in found
     assert "``fixed``\n   the share that the mean map explains\n" in found
     code = ".. code-block:: python\n\n   with capture(network) as maps:\n       network(images)"
     assert code in found
+    room = docstrings.rst(
+        "What a room is.\n\nse, eca     gates\nencoding    a gate\n            more"
+    )
+    assert room[2:] == ["``se, eca``", "   gates", "", "``encoding``", "   a gate more", ""]
 
 
 def test_every_name_of_the_package_is_in_the_reference(tmp_path):
