@@ -52,8 +52,9 @@ def main() -> int:
 
     started, source, html = time.monotonic(), BUILT / "source", BUILT / "html"
     stage(source)
-    # every warning, a link that leads nowhere, say, is an error
-    arguments = ["-q", "-W", "--keep-going", "-b", "html", "-c", str(HERE)]
+    # every warning, a link that leads nowhere, say, is an error; what is read is kept from the last
+    # time, but all pages are written, for each has the list of all of them at its side
+    arguments = ["-q", "-a", "-W", "--keep-going", "-b", "html", "-c", str(HERE)]
     failed = sphinx([*arguments, "-d", str(BUILT / "doctrees"), str(source), str(html)])
     if not failed:
         size = sum(path.stat().st_size for path in html.rglob("*") if path.is_file())

@@ -38,9 +38,10 @@ def _parts(text):
     """Runs of lines without an empty one between, those that are indented apart from the rest."""
     for block in re.split(r"\n\s*\n", text):
         lines = block.splitlines()
-        # an indented part may follow its paragraph without an empty line, but for items
+        # an indented part may follow its paragraph without an empty line, but of a list it is
+        # a line that goes on
         start = next((n for n, line in enumerate(lines) if line.startswith(" ")), len(lines))
-        if 0 < start < len(lines) and not ITEM.match(lines[0]):
+        if 0 < start < len(lines) and not (ITEM.match(lines[0]) or NAMES.match(lines[0])):
             yield lines[:start]
             lines = lines[start:]
         while lines:
