@@ -60,7 +60,7 @@ def simulate(number, with_ray):
     answer, runs = Answers(images), [Run(**TINY, seed=seed) for seed in range(number)]
     if with_ray:
         with Cluster("local", gpus=0) as ours:
-            ours.function = ours.ray.remote(max_calls=0)(answer.__call__)
+            ours.function = ours.ray.remote(lambda job, images: answer(job, images))
             found = stages(ours, runs, images)
     else:
         found = stages(standing(answer, [{"CPU": 400.0}]), runs, images)

@@ -11,6 +11,7 @@ trials      a search, its winner, and the verdict
 findings    what a survey of maps has found
 readme      the README's tables, written from the records
 report      RESULTS.md, written from the records
+scale       what a study of a thousand runs costs, simulated and on paper
 answer      the comparison's answer: the tests of the plan, in a table and in sentences
 plan        what the comparison will ask, and by which test, written before its runs
 """

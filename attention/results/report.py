@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from attention.files import read_record, replacing
-from attention.results import answer, plan
+from attention.results import answer, plan, scale
 from attention.results.overview import intervals, numbers
 from attention.results.statistics import means
 from attention.results.tables import as_markdown, frame, labels, read
@@ -27,6 +27,8 @@ def text(folder: str | Path | None = None) -> str:
     parts = [TITLE, "## The plan", plan.TEXT, "## The answer", _answer(folder / "runs")]
     if (path := folder / "benchmarks" / "recipe.json").exists():
         parts += ["## The recipe", recipe(path)]
+    if (path := folder / "benchmarks" / "scale.json").exists():
+        parts += ["## A thousand runs", scale.text(path)]
     return "\n".join(part.rstrip() + "\n" for part in parts)
 
 
