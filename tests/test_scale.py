@@ -20,7 +20,7 @@ def test_the_simulation_goes_through_the_studys_own_code():
     assert found["peak_memory_mib"] < 4096
 
 
-@pytest.mark.parametrize("ray", [None, FOUND | {"runs": 500}])
+@pytest.mark.parametrize("ray", [None, FOUND | {"runs": 500, "gather_seconds": 3.0}])
 def test_the_report_says_what_was_found(ray, tmp_path):
     path = tmp_path / "scale.json"
     machine = {"hardware": "Abacus", "commit": None}

@@ -33,26 +33,28 @@ def text(path: str | Path) -> str:
         f"*Simulated:* {here['runs']:,} runs that take no time, through the study's own code "
         f"(`python tests/scale.py`), on {found['machine']['hardware']}. Each costs the process "
         f"that started the study {1000 * own:.1f} ms of its own time, {own / 30:.2%} of a run of "
-        f"30 s; all took {here['gather_wall_seconds'] / 60:.1f} minutes on a busy machine, most of "
-        f"them waiting for the disk, and {here['peak_memory_mib']:,.0f} MiB at most (torch "
-        "included). To begin again and find all of them finished, each record read and each file "
-        f"of weights checked, takes {here['again_seconds']:.0f} s of its own time. The folder then "
+        f"30 s; all took {here['gather_wall_seconds'] / 60:.1f} minutes, most of them waiting for "
+        "the disk and for what else a busy machine did, and "
+        f"{here['peak_memory_mib']:,.0f} MiB at most (torch included). To "
+        "begin again and find all of them finished, each record read and each file of weights "
+        f"checked, takes {here['again_seconds']:.0f} s of its own time. The folder then "
         f"has {2 * here['runs']:,} files, {here['bytes'] / 2**20:,.0f} MiB with weights of "
         f"{here['bytes_of_weights'] / 1000:.0f} kB.",
     ]
     if ray := found.get("ray"):
+        own = ray["gather_seconds"] / ray["runs"]
         said.append(
             f"*With Ray's own processes* on the same machine, {ray['runs']:,} such runs: "
-            f"{1000 * ray['gather_seconds'] / ray['runs']:.1f} ms each of this process, "
+            f"{1000 * own:.1f} ms each of this process, {own / 30:.2%} of a run of 30 s, "
             f"{1000 * ray['gather_wall_seconds'] / ray['runs']:.0f} ms each in all, "
             f"{ray['peak_memory_mib']:,.0f} MiB."
         )
     said.append(
         "*What broke first* were two things that grew with the square of the number of runs. "
         "Before every file the folder was searched for what killed processes had left: 22 ms at "
-        "20,000 files, about four minutes for 10,000 runs. And the time left was added up over all "
-        "runs that were missing: about 25 minutes. Both are mended. Ray is handed no more runs at "
-        "once than it has places, and 100."
+        "20,000 files, by which 10,000 runs take four minutes. And the time left was added up over "
+        "all runs that were missing, 30 µs each: 25 minutes. Both are mended. Ray is handed no "
+        "more runs at once than it has places, and 100."
     )
     said.append(
         f"*On paper:* {RUNS:,} runs on {GPUS} GPUs, eight to a machine. The images a second of one "
