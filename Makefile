@@ -27,7 +27,7 @@ lowest:
 	.venv-lowest/bin/python -m pytest -q $(WORKERS)
 
 # Colab, Kaggle and an empty folder, simulated: three notebooks from a bare environment, killed on
-# the way and started again. It downloads about 150 MB, and takes a few minutes.
+# the way and started again. It downloads about 150 MB.
 colab: $(READY)
 	$(BIN)/python tests/colab.py
 

@@ -265,7 +265,9 @@ def nowhere(folder: Path, python: Path, course: Path) -> None:
 
 def unknown(folder: Path, python: Path, course: Path) -> None:
     """The address has not been set: a sentence, and nothing is left behind."""
-    place = Place(folder / "empty", python, ROOT)
+    shutil.copytree(course, folder / "unset")
+    change("OWNER/REPOSITORY", folder / "unset")
+    place = Place(folder / "empty", python, folder / "unset")
     problem = place.run("00_start_here")
     assert "could not be fetched. Is it the course's?" in problem and "Traceback" not in problem
     assert [path.name for path in (folder / "empty").iterdir()] == ["00_start_here.ipynb"]

@@ -11,7 +11,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import torch
-from address import ROOT, address
+from address import ROOT, address, places
 from packaging.version import Version
 from setup_cell import FORM, METADATA, NOTEBOOKS, SETUP, cells
 
@@ -121,6 +121,13 @@ def test_an_installed_package_is_found_but_not_another_of_that_name(tmp_path, re
 
 def test_the_address_in_the_cell_is_the_one_of_pyproject():
     assert f'"https://github.com/{address()}"' in cells()[0]
+
+
+def test_no_file_names_the_address_that_does_not_get_the_new_one():
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout
+    own = f"github.com/{address()}".encode()
+    naming = {path for name in listed.split() if own in (path := ROOT / name).read_bytes()}
+    assert naming <= set(places())
 
 
 # What is missing is installed, and nothing else
