@@ -47,7 +47,7 @@ from attention.cost import flops, parameters
 from attention.deploy import fold, fold_report, load_network, save_network
 from attention.explain import capture, constancy, grad_cam, rollout
 from attention.extras import at_first_use
-from attention.networks import convvit, fast_resnet, insert, report, resnet, vit
+from attention.networks import convvit, fast_resnet, fuse, insert, report, resnet, unfuse, vit
 from attention.settings import profile
 
 if TYPE_CHECKING:
@@ -68,10 +68,9 @@ __all__ = [
     "CoordinateAttention", "DotProductGate", "EncodingGate", "Gate", "GlobalContext", "Hybrid",
     "LocalAttention", "NonLocal", "Run", "SelfAttention", "SimAM", "SpatialGate",
     "capture", "compared", "comparison", "constancy", "convvit", "evaluate", "fast_resnet", "fit",
-    "flops",
-    "fold", "fold_report", "grad_cam", "insert", "load", "load_network", "parameters", "predict",
-    "pretrained", "profile", "register", "report", "resnet", "rollout", "save_network", "trained",
-    "vit",
+    "flops", "fold", "fold_report", "fuse", "grad_cam", "insert", "load", "load_network",
+    "parameters", "predict", "pretrained", "profile", "register", "report", "resnet", "rollout",
+    "save_network", "trained", "unfuse", "vit",
 ]  # fmt: skip
 
 # These need the notebooks' packages; the blocks, `insert`, `capture` and `save_network` do not.

@@ -6,6 +6,7 @@ ATTENTION_DATA      the dataset, a name or a path: see `attention.load`
 ATTENTION_OFFLINE   1: nothing is downloaded
 ATTENTION_MINUTES   how long a notebook may train, in every profile; what is missing stays missing
 ATTENTION_RETRAIN   1: train again what comes trained with the repository
+ATTENTION_COMPILED  1: compile what is trained; auto: where it pays; else 0
 
 A variable that is empty counts as not set. Each is read where it is used, never at import. A
 notebook's form sets them by `choose`.
@@ -173,3 +174,14 @@ def _about():
         "Kaggle": "kept with a saved version, or with Settings, Persistence, Files only",
     }.get(where, "in the folder of the course")
     yield f"results   {'in ATTENTION_HOME' if os.environ.get('ATTENTION_HOME') else kept}"
+
+
+def compiled() -> bool | None:
+    """Whether `fit` compiles the networks that it trains; None: where it pays.
+
+    `ATTENTION_COMPILED` is 0 (which holds where it is not set), 1 or auto.
+    """
+    chosen = os.environ.get("ATTENTION_COMPILED") or "0"
+    return {"0": False, "1": True, "auto": None}[
+        one_of("ATTENTION_COMPILED", chosen, ("0", "1", "auto"))
+    ]

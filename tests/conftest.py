@@ -10,7 +10,7 @@ from attention.blocks import table
 # The networks of the tests are tiny: one thread is faster than two that wait for each other.
 torch.set_num_threads(1)
 # What the shell of whoever runs the tests has set does not count.
-for name in ("DATA", "HOME", "PROFILE", "MINUTES", "OFFLINE", "RETRAIN"):
+for name in ("DATA", "HOME", "PROFILE", "MINUTES", "OFFLINE", "RETRAIN", "COMPILED"):
     os.environ.pop(f"ATTENTION_{name}", None)
 
 

@@ -114,7 +114,8 @@ def capture(network: nn.Module, scores: bool = False) -> Iterator[dict[str, Capt
             network(images)
         maps["stages.0.1.attention.gate"].maps[0]        # (N, C, 1, 1), values in (0, 1)
 
-    network: any module that holds blocks of this package (not a compiled copy of one). Blocks that
+    network: any module that holds blocks of this package (not a copy by torch.compile; what `fuse`
+        has compiled runs as it is written while it is captured). Blocks that
         mix positions make their weights while they are captured, and never else; each map of kind
         "positions" is (queries × positions) large.
     scores: collect also what goes into the gates: the logits of every `Score`, under its path.

@@ -11,11 +11,13 @@ places       what stands in a place where a block was put; the start as the iden
 anatomy      where a network has its stages, branches and pooling; torchvision's and timm's, too
 find         the places that insert() was asked for
 insert       insert() puts a block there, report() says where and what it costs
+fuse         fuse() compiles a network region by region, unfuse() takes it back
 """
 
 from attention.networks.anatomy import PLACES, branches, last_stage, stages
 from attention.networks.compared import NETWORK, REDUCTION, SETTINGS
 from attention.networks.fast import Whitening, fast_resnet, whiten
+from attention.networks.fuse import fuse, lacking, regions, unfuse
 from attention.networks.insert import Placement, insert, report
 from attention.networks.photographs import IMAGENET, resnet18
 from attention.networks.places import Chain, FromIdentity
@@ -26,6 +28,6 @@ from attention.networks.transformer import VisionTransformer, convvit, vit
 __all__ = [
     "IMAGENET", "NETWORK", "NETWORKS", "PLACES", "REDUCTION", "SETTINGS", "Architecture", "Chain",
     "FromIdentity", "Network", "Placement", "Residual", "VisionTransformer", "Whitening",
-    "branches", "convvit", "fast_resnet", "insert", "last_stage", "report", "resnet", "resnet18",
-    "stages", "vit", "whiten",
+    "branches", "convvit", "fast_resnet", "fuse", "insert", "lacking", "last_stage", "regions",
+    "report", "resnet", "resnet18", "stages", "unfuse", "vit", "whiten",
 ]  # fmt: skip

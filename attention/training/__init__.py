@@ -11,6 +11,7 @@ pretrained  pretrained(): a network that comes trained with the repository
 trainer     the loop: epochs, steps, the schedule, the checkpoint; evaluate(), predict()
 ahead       how long a run will take, and the line that says so before it begins
 machine     what the machine is and what it is fast in
+compiled    worth_compiling(): whether a training pays for the compiler
 """
 
 from attention.training.ahead import duration

@@ -6,6 +6,7 @@ stopped goes on from its last finished epoch, and on a CPU ends with the same we
 """
 
 import datetime
+import os
 import shutil
 import time
 from pathlib import Path
@@ -15,13 +16,14 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from attention import checks, files
+from attention import checks, files, settings
 from attention.cost import flops, parameters
 from attention.data import Batches, Dataset, load, normalise
 from attention.networks import whiten
 from attention.settings import checkout, home, retrain
 from attention.training import machine
 from attention.training.ahead import announcement
+from attention.training.compiled import worth_compiling
 from attention.training.keys import block_of, key
 from attention.training.run import Run
 from attention.training.trainer import Trainer, evaluate
@@ -31,7 +33,7 @@ WHITENED = 5000  # training images that the whitening of a network is computed f
 
 def fit(
     run: Run, data: Dataset | None = None, device: str | torch.device | None = None,
-    precision: str | None = None, progress: bool | str = True,
+    precision: str | None = None, progress: bool | str = True, compiled: bool | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Train `run`, or go on where it was stopped, or read its record if it is finished.
 
@@ -40,6 +42,10 @@ def fit(
     precision: "bfloat16", "float16" or "float32"; None: what the device is fast in, or for a run
         that was stopped, the one that it was begun in.
     progress: show a bar; "passing": one that goes when the run is finished.
+    compiled: train the network that `fuse` makes; None: what `ATTENTION_COMPILED` says, or for a
+        run that was stopped, as it was begun. Its results differ in the rounding, as those of
+        another machine do: each of the record's sessions says which it was, and how many seconds
+        its first step took, in which all is compiled. What is compiled is kept in data/cache/.
 
     Returns the record, a dict of the form `files.RECORD`: "run", "dataset" and "result" are the
     same each time it is trained on the same machine, "cost" and "machine" are not. Accuracies are
@@ -48,13 +54,15 @@ def fit(
     Raises FloatingPointError when a loss is not finite, with the epoch and step; OSError when a
     file cannot be written. In both cases the last finished epoch is kept, and a call goes on from
     there. ValueError for a file under the record's name that is not this run's record, and for a
-    `precision` other than the one that the run was begun in.
+    `precision` or `compiled` other than what the run was begun with; RuntimeError where it is
+    to be compiled, and there is no compiler.
 
     On a CPU it lets this process keep the memory that it frees, see `machine.keep_memory`.
     """
     run, data, device = _checked(run, data, device, precision, progress)
-    place = Files(run, data)
-    return _record(run, data, place) or _train(run, data, place, device, precision, progress)
+    checks.one_of("compiled", compiled, (True, False, None))
+    place, how = Files(run, data), (device, precision, progress, compiled)
+    return _record(run, data, place) or _train(run, data, place, *how)
 
 
 def trained(
@@ -158,7 +166,7 @@ def _read(reader, path, *arguments):
         return None
 
 
-def _train(run, data, place, device, precision, progress):
+def _train(run, data, place, device, precision, progress, compiled=None):
     """Train from the start or the checkpoint, test, and write weights and record."""
     if device.type == "cpu":
         machine.keep_memory()
@@ -167,6 +175,7 @@ def _train(run, data, place, device, precision, progress):
     state = _read(files.load_checkpoint, place.checkpoint, device)
     precision = _precision(run, place, device, precision, state)
     trainer = Trainer(run, len(data.classes), run.epochs * len(batches), device, precision)
+    trainer.compiled = _compiled(run, place, trainer, compiled, state, len(train), data.size)
     if state is None:
         seen = _at_most(WHITENED, train).images.to(device)
         whiten(trainer.network, normalise(seen, data.mean, data.std))
@@ -229,3 +238,25 @@ def _precision(run, place, device, wanted, state):
             f"machine is fast in {fast}"
         )
     return begun
+
+
+def _compiled(run, place, trainer, wanted, state, images, size):
+    """Whether all epochs of a run are compiled: as it was begun, as is wanted, or as it pays."""
+    chosen = settings.compiled() if wanted is None else wanted
+    if state is not None:
+        begun = state["sessions"][0].get("compiled", False)
+        if wanted is not None and wanted != begun:
+            raise ValueError(
+                f"compiled must be {begun}, as {run.name}, seed {run.seed}, was begun, got "
+                f"{wanted}; without {place.checkpoint} it begins anew"
+            )
+        chosen = begun
+    if chosen is None:
+        how = trainer.device, trainer.precision
+        chosen = worth_compiling(trainer.network, run.epochs * images, size, *how)
+    if chosen:
+        # torch asks its environment; where somebody has set it, that counts
+        os.environ.setdefault(
+            "TORCHINDUCTOR_CACHE_DIR", str(home() / "data" / "cache" / "compiled")
+        )
+    return chosen

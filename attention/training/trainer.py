@@ -16,6 +16,7 @@ from attention import checks
 from attention.cost import evaluating
 from attention.data import Batches, Dataset, Split, in_order
 from attention.files import rounded, save_checkpoint
+from attention.networks import fuse, unfuse
 from attention.training import machine
 from attention.training.run import Run
 
@@ -30,13 +31,14 @@ class Trainer:
 
     run: a `Run`. steps: of the whole training, which the schedule is made for.
     device, precision: as in `fit`, but not None.
+    compiled: where it is set before `train`, the network is fused for it.
     """
 
     def __init__(
         self, run: Run, classes: int, steps: int, device: torch.device, precision: str
     ) -> None:
         self.run, self.steps = run.resolved(), steps
-        self.device, self.precision = device, precision
+        self.device, self.precision, self.compiled = device, precision, False
         self.network = run.build(classes).to(device)
         self.optimizer = make_optimizer(self.network, self.run)
         self.autocast = machine.autocast(device, precision)
@@ -49,7 +51,9 @@ class Trainer:
         """All epochs that are left, with a checkpoint after each; see `fit` for `progress`."""
         here, session = machine.describe(self.device), {"from_epoch": len(self.history) + 1}
         session |= {name: here[name] for name in ("hardware", "threads", "torch")}
-        self.sessions.append(session | {"precision": self.precision})
+        self.sessions.append(session | {"precision": self.precision, "compiled": self.compiled})
+        if self.compiled:
+            fuse(self.network)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         with tqdm(
@@ -71,6 +75,8 @@ class Trainer:
                 loss, right = self.train_step(images, labels)
                 losses, correct = losses + loss * len(labels), correct + right
                 seen += len(labels)
+                if self.compiled and "compile_seconds" not in self.sessions[-1]:
+                    self.sessions[-1]["compile_seconds"] = time.perf_counter() - start
                 # to look at the loss makes a GPU wait, so it is done at every eighth step
                 if number % 8 == 0 or number == count:
                     self.check(float(losses))
@@ -125,7 +131,11 @@ class Trainer:
 
     @torch.no_grad()
     def finish(self) -> None:
-        """Round the weights to float16, in which they are kept: what is tested is what is kept."""
+        """Round the weights to float16, in which they are kept: what is tested is what is kept.
+
+        It is tested as it is written: to compile it for one pass would not pay.
+        """
+        unfuse(self.network)
         for tensor in self.network.state_dict().values():
             if tensor.is_floating_point():
                 tensor.copy_(rounded(tensor))
@@ -150,6 +160,8 @@ class Trainer:
             getattr(self, name).load_state_dict(state[name])
         for name in COUNTS:
             setattr(self, name, state[name])
+        for session in self.sessions:  # begun before there was a choice
+            session.setdefault("compiled", False)
 
 
 def make_optimizer(network: nn.Module, run: Run) -> torch.optim.Optimizer:
