@@ -176,6 +176,6 @@ def _watched(module: nn.Module, inputs: tuple) -> bool:
     if any(getattr(torch_module, name) for name in GLOBAL_HOOKS):
         return True
     return any(
-        getattr(part, "wanted", 0) or any(getattr(part, name) for name in HOOKS)
+        (isinstance(part, Map) and part.wanted) or any(getattr(part, name) for name in HOOKS)
         for part in module.modules()
     )
