@@ -15,7 +15,7 @@ from attention.networks import lacking, regions
 RATES = {"bfloat16": 1.2e11, "float32": 5e10, "float16": 5e10}
 SECONDS = 12.0  # to compile one kind of region, forward and backward, on such a core
 SAVED = 0.2  # of a step of a network whose regions hold attention; without, a CPU gains nothing
-WORTH = 3.0  # times as much must be saved as compiling costs, for both are estimates
+WORTH = 2.0  # times as much must be saved as compiling costs, for both are estimates
 
 
 def worth_compiling(
