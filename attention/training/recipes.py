@@ -13,7 +13,7 @@ RECIPES = {
         "warmup": 0.23, "momentum": 0.85, "weight_decay": 1.3e-3, "label_smoothing": 0.2, "crop": 2,
     },
     "resnet": {
-        "optimizer": "sgd", "batch_size": 64, "learning_rate": 0.14, "norm_bias_rate": 16.0,
+        "optimizer": "sgd", "batch_size": 64, "learning_rate": 0.14, "norm_bias_rate": 1.0,
         "warmup": 0.2, "momentum": 0.9, "weight_decay": 5e-4, "label_smoothing": 0.0, "crop": 1,
     },
     "photographs": {
