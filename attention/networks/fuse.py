@@ -39,8 +39,9 @@ def fuse(network: nn.Module) -> nn.Module:
     come. It takes seconds each: `fuse` is for what runs many times. The same regions of two
     networks are compiled once a process, and torch keeps what it compiled on the disk.
 
-    The results are the plain network's but for rounding: to about 1e-5 of them in float32. In
-    bfloat16 what happens between two products of matrices is no longer rounded to bfloat16.
+    The results are the plain network's but for rounding: in float32 the tests hold outputs and
+    gradients to 1e-4 of their size, in bfloat16 to a tenth: there, what happens between
+    two products of matrices is no longer rounded to bfloat16.
 
     A region runs as it is written while somebody watches it: `capture`, any hook on it or on all
     modules, torch.fx, torch.export. A copy of a fused network is a plain one. Second derivatives
