@@ -9,8 +9,8 @@ WORKERS = -n auto --maxprocesses 4
 
 .PHONY: notebooks test lowest colab editions site results report address clean
 
-# Run all notebooks top to bottom, the executed copies go to executed/; lint, unit tests (three
-# minutes on two cores: what takes long is named), and every notebook in seconds, its fixed outputs
+# Run all notebooks top to bottom, the executed copies go to executed/; lint, unit tests (six
+# minutes on two slow cores: what takes long is named), and every notebook in seconds, its fixed outputs
 # compared with the stored ones.
 notebooks test:
 	python3 make.py $@
