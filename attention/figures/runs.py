@@ -43,7 +43,7 @@ def curves(table: pd.DataFrame) -> Figure:
             f"{tests.mean():.2f}", place, xycoords=axes[2].get_yaxis_transform(), va="center",
             fontsize="small",
         )  # fmt: skip
-    axes[0].set(xlabel="epoch", ylabel="training loss (with label smoothing)", title="Loss")
+    axes[0].set(xlabel="epoch", ylabel="training loss", title="Loss")
     axes[1].set(
         xlabel="epoch", ylabel="accuracy (%)", title="Accuracy on augmented training images"
     )
