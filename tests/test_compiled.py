@@ -4,6 +4,7 @@ import os
 import sys
 
 import pytest
+import stopped
 import torch
 from parity import fixed
 from torch._dynamo.testing import CompileCounter
@@ -12,7 +13,7 @@ import attention
 from attention import files, settings
 from attention.data import shapes10
 from attention.networks import lacking
-from attention.training import Files, Run, Trainer, trained
+from attention.training import Files, Run, trained
 from attention.training.compiled import worth_compiling
 
 fusing = sys.modules["attention.networks.fuse"]
@@ -52,16 +53,7 @@ def fit(run, images, **options):
 
 
 def stop_after_an_epoch(run, images, monkeypatch, **options):
-    save = Trainer.save
-
-    def save_and_stop(self, path):
-        save(self, path)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "save", save_and_stop)
-        with pytest.raises(KeyboardInterrupt):
-            fit(run, images, **options)
+    stopped.stop_after_an_epoch(lambda: fit(run, images, **options), monkeypatch)
 
 
 def compiled_of(record):

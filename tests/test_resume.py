@@ -7,6 +7,7 @@ import random
 import time
 
 import pytest
+import stopped
 import torch
 from parity import fixed, killed
 from torch import nn
@@ -14,7 +15,7 @@ from torch import nn
 import attention
 from attention import files
 from attention.data import shapes10
-from attention.training import Files, Run, Trainer, machine, trained
+from attention.training import Files, Run, machine, trained
 
 SMALL = {"network": "resnet20", "width": 4, "batch_size": 20, "epochs": 3, "learning_rate": 0.05}
 RUN = Run(**SMALL, block="se", train_images=60)
@@ -51,17 +52,7 @@ def assert_same(result, expected):
 
 
 def stop_after_an_epoch(run, images, monkeypatch, **options):
-    """Train one more epoch, and stop as a keyboard interrupt does."""
-    save = Trainer.save
-
-    def save_and_stop(self, path):
-        save(self, path)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "save", save_and_stop)
-        with pytest.raises(KeyboardInterrupt):
-            fit(run, images, **options)
+    stopped.stop_after_an_epoch(lambda: fit(run, images, **options), monkeypatch)
 
 
 def train_in_child(home, run, images):
