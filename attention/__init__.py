@@ -52,22 +52,13 @@ from attention.settings import profile
 
 if TYPE_CHECKING:
     from attention.data import load
-    from attention.training import (
-        Run,
-        compared,
-        comparison,
-        evaluate,
-        fit,
-        predict,
-        pretrained,
-        trained,
-    )
+    from attention.training import Run, compared, evaluate, fit, predict, pretrained, trained
 
 __all__ = [
     "BAM", "BLOCKS", "CBAM", "ECA", "ELA", "POOLINGS", "SE", "SSE",
     "CoordinateAttention", "DotProductGate", "EncodingGate", "Gate", "GlobalContext", "Hybrid",
     "LocalAttention", "NonLocal", "Run", "SelfAttention", "SimAM", "SpatialGate",
-    "capture", "compared", "comparison", "constancy", "convvit", "evaluate", "fast_resnet", "fit",
+    "capture", "compared", "constancy", "convvit", "evaluate", "fast_resnet", "fit",
     "flops", "fold", "fold_report", "fuse", "grad_cam", "insert", "load", "load_network",
     "parameters", "predict", "pretrained", "profile", "register", "report", "resnet", "rollout",
     "save_network", "trained", "unfuse", "vit",
@@ -81,16 +72,7 @@ __getattr__ = at_first_use(
         "training": "attention.training",
         "load": "attention.data",
         **dict.fromkeys(
-            (
-                "Run",
-                "compared",
-                "comparison",
-                "evaluate",
-                "fit",
-                "predict",
-                "pretrained",
-                "trained",
-            ),
+            ("Run", "compared", "evaluate", "fit", "predict", "pretrained", "trained"),
             "attention.training",
         ),
     },

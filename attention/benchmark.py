@@ -28,10 +28,11 @@ from attention.checks import at_least_one
 from attention.cost import flops, kept_for_backward, parameters
 from attention.data import Batches, Dataset, load, normalise
 from attention.files import write_record
+from attention.networks import REDUCTION
 from attention.results import COSTS, read_costs
 from attention.settings import home
 from attention.study import grids
-from attention.training import Run, Trainer, comparison, evaluate, machine, predict
+from attention.training import Run, Trainer, compared, evaluate, machine, predict
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -216,7 +217,7 @@ def explanation(data: Dataset, count: int = 1000, progress: bool = True) -> dict
     if data.test.masks is None:
         raise ValueError(f"data must have masks of its objects, {data.name} has none")
     device = _device()
-    network = Run(block="cbam", **comparison()).build(len(data.classes)).eval().to(device)
+    network = compared("cbam").build(len(data.classes)).eval().to(device)
     test = data.test.spread(at_least_one("count", count))
     images = normalise(test.images, data.mean, data.std).to(device)
     gates = [n for n, m in network.named_modules() if isinstance(m, Gate) and m.kind == SPATIAL]
@@ -250,14 +251,14 @@ def explanation(data: Dataset, count: int = 1000, progress: bool = True) -> dict
 
 def four_blocks() -> list[Run]:
     """The plain network and the four blocks of notebooks 1 to 4, with their official variants."""
-    official = {"variant": "official"}
-    runs = [Run(), *(Run(block=name) for name in ("se", "eca", "cbam", "bam"))]
-    return runs + [Run(block=name, options=official) for name in ("cbam", "bam")]
+    official = {"reduction": REDUCTION, "variant": "official"}
+    runs = [compared(name) for name in (None, "se", "eca", "cbam", "bam")]
+    return runs + [compared(name, options=official) for name in ("cbam", "bam")]
 
 
 def mechanisms() -> list[Run]:
     """All networks of the comparison, and local windows of their own size beside the small ones."""
-    return [*grids.everything(1), Run(block="local", **comparison())]
+    return [*grids.everything(1), compared("local", options={})]
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -39,10 +39,10 @@ from attention.explain import (
     rank_correlation,
 )
 from attention.files import NUMBER, read_record, set_aside, write_record
-from attention.results import findings
+from attention.results import findings, plan
 from attention.settings import home, profile
 from attention.study import grids
-from attention.training import Run, evaluate, fit, key, machine, predict, trained
+from attention.training import Run, compared, evaluate, fit, key, machine, predict, trained
 
 # How many images: of training images, to choose a network's own map by; of test images, for the
 # maps against their masks, for the removal of pixels, and for the accuracy without a map.
@@ -75,7 +75,8 @@ def networks(what: str, seeds: int | None = None) -> list[Run]:
     if what == "localisation":
         found = grids.shapes(seeds)
     else:
-        beside = {run.name for run in (*grids.wider(), grids.mechanism("hybrid"))}
+        beside = {compared(None, **control).name for control in plan.CONTROLS}
+        beside.add(compared("hybrid").name)
         runs = grids.everything(grids.seeds() if seeds is None else seeds)  # the same seeds of all
         found = [run for run in runs if run.name not in beside]
     if profile() == "smoke":

@@ -8,7 +8,7 @@ import torch
 from attention import benchmark, results
 from attention.cost import parameters
 from attention.data import Dataset, Split, shapes10
-from attention.study import grids
+from attention.training import compared
 
 pytestmark = pytest.mark.usefixtures("own_home")
 
@@ -33,7 +33,7 @@ def committed(home, runs, batch_size, **changes):
 
 
 def test_committed_costs_are_taken_for_the_networks_that_were_measured(own_home):
-    runs = [grids.mechanism(name) for name in (None, "se", "eca", "hybrid")]
+    runs = [compared(name) for name in (None, "se", "eca", "hybrid")]
     committed(own_home, [runs[0], runs[1], runs[3]], 64, parameters=1)
     found, where = benchmark.costs_of(runs, images(), progress=False)
     assert found.step_ms[runs[0].name] == 1 and found.memory_mib[runs[1].name] == 6
@@ -44,7 +44,7 @@ def test_committed_costs_are_taken_for_the_networks_that_were_measured(own_home)
 
 @pytest.mark.parametrize("case", ["no file", "another batch", "another size"])
 def test_costs_of_another_setting_are_measured_here(own_home, case):
-    runs = [grids.mechanism(None), grids.mechanism("se")]
+    runs = [compared(None), compared("se")]
     if case != "no file":
         committed(own_home, runs, 512 if case == "another batch" else 64)
     data = images(size=24 if case == "another size" else 32)
@@ -54,7 +54,7 @@ def test_costs_of_another_setting_are_measured_here(own_home, case):
 
 
 def test_costs_are_those_of_each_network_beside_the_first():
-    runs = [grids.mechanism(name) for name in (None, "se", "nonlocal")]
+    runs = [compared(name) for name in (None, "se", "nonlocal")]
     found = benchmark.costs(runs, rounds=1, progress=False)
     assert list(found.index) == [run.name for run in runs] and found.time.iloc[0] == 1
     assert found.parameters.to_list() == [parameters(run.build(10)) for run in runs]
@@ -63,7 +63,7 @@ def test_costs_are_those_of_each_network_beside_the_first():
 
 
 def test_what_training_keeps_is_that_of_a_whole_batch():
-    run = grids.mechanism("nonlocal")
+    run = compared("nonlocal")
     [kept] = benchmark.inference([run], rounds=1, progress=False).memory_mib
     network = run.build(10).train()
     batch = torch.randn(64, 3, 32, 32).to(memory_format=torch.channels_last)
@@ -83,7 +83,7 @@ def test_every_measure_of_maps_is_timed():
 
 
 def test_the_command_writes_what_costs_of_reads(own_home, monkeypatch, capsys):
-    runs = [grids.mechanism(None), grids.mechanism("se")]
+    runs = [compared(None), compared("se")]
     monkeypatch.setattr(benchmark, "mechanisms", lambda: runs)
     benchmark.main(["mechanisms", "--rounds", "1"])
     rows = json.loads((own_home / "data/benchmarks/mechanisms.json").read_text())["rows"]
@@ -107,10 +107,10 @@ def test_what_the_command_line_does_not_understand_is_named(arguments, capsys):
     ("call", "message"),
     [
         (lambda: benchmark.costs([]), "runs must be a list of Run, at least one .* got"),
-        (lambda: benchmark.costs(grids.mechanism(None)), "runs must be a list of Run"),
+        (lambda: benchmark.costs(compared(None)), "runs must be a list of Run"),
         (lambda: benchmark.inference(["se"]), r"runs must be a list of Run, .* got \['se'\]"),
         (lambda: benchmark.costs_of(None, images()), "runs must be a list of Run"),
-        (lambda: benchmark.costs([grids.mechanism(None)], rounds=0), "rounds must be .* got 0"),
+        (lambda: benchmark.costs([compared(None)], rounds=0), "rounds must be .* got 0"),
         (lambda: benchmark.in_turns({}, 1.5), "rounds must be .* got 1.5"),
         (lambda: benchmark.trainer_overhead(images(), rounds=0), "rounds must be .* got 0"),
         (lambda: benchmark.explanation(images()), "masks of its objects, pictures has none"),

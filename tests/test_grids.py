@@ -1,6 +1,5 @@
 """What a study trains: the lists of runs, their order, and what a choice may look at."""
 
-import inspect
 import itertools
 import re
 
@@ -10,8 +9,9 @@ import torch
 from attention.blocks import BLOCKS, POOLINGS
 from attention.blocks.hybrid import SPACE, Hybrid
 from attention.data import Dataset, Split, held_out
-from attention.results import trials
+from attention.results import plan
 from attention.study import grids, seeds
+from attention.training import compared
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +43,10 @@ def test_the_comparison_has_every_mechanism_and_wider_networks(monkeypatch):
     monkeypatch.setenv("ATTENTION_PROFILE", "quick")
     runs = grids.everything(1)
     assert {run.block for run in runs} == {None, *BLOCKS, *POOLINGS}
-    assert {run.network for run in runs} == {"fast", "vit", "convvit"}
-    assert len({run.width for run in runs if run.block is None and run.network == "fast"}) == 3
-    largest = max(sum(p.numel() for p in run.build(10).parameters()) for run in grids.wider())
+    assert {run.network for run in runs} == {"resnet20", "resnet26", "vit", "convvit"}
+    controls = [compared(None, **control) for control in plan.CONTROLS]
+    assert set(controls) <= set(runs)
+    largest = max(sum(p.numel() for p in run.build(10).parameters()) for run in controls)
     blocks = [run for run in runs if run.block in BLOCKS]
     counts = [sum(p.numel() for p in run.build(10).parameters()) for run in blocks]
     assert sum(count <= largest for count in counts) >= len(counts) - 2
@@ -54,11 +55,11 @@ def test_the_comparison_has_every_mechanism_and_wider_networks(monkeypatch):
 def test_choices_and_the_comparison_share_neither_seeds_nor_images():
     data = pictures()
     seeds = {name: {run.seed for run in grid.runs(5)} for name, grid in grids.GRIDS.items()}
-    assert not seeds["comparison"] & (seeds["search"] | seeds["ablations"])
+    assert not seeds["everything"] & (seeds["search"] | seeds["ablations"])
     for name in ("search", "ablations"):
         seen = grids.GRIDS[name].data(data)
         assert seen.name == "pictures-validation" and seen.test.labels.shape == (10,)
-    assert grids.GRIDS["comparison"].data(data) is data
+    assert grids.GRIDS["everything"].data(data) is data
     assert grids.GRIDS["shapes"].data(data).test.masks is not None
 
 
@@ -66,7 +67,9 @@ def test_choices_and_the_comparison_share_neither_seeds_nor_images():
 def test_every_ablation_changes_its_block_and_starts_with_the_published_one(question):
     published, *others = grids.ABLATIONS[question]
     runs = {one: grids.ablation(question, one) for one in (published, *others)}
-    assert runs[published].options == {} and runs[published].block in ("se", "eca", "cbam", "bam")
+    block = runs[published].block
+    assert block in ("se", "eca", "cbam", "bam")
+    assert runs[published].options == compared(block).options
     networks = {str(run.build(10)) for run in runs.values()}
     # CBAM's order changes what is done, not what is there
     assert len(networks) == len(runs) or question in ("CBAM: order", "CBAM: pools")
@@ -115,10 +118,10 @@ def test_there_are_no_more_candidates_than_the_space_holds():
         (lambda: grids.search(-1), "count must be .* got -1"),
         (lambda: grids.candidates(0), "number must be .* at least 1, got 0"),
         (lambda: grids.candidates(True), "number must be .* got True"),
-        (lambda: grids.mechanism("sew"), "block must be one of .* got 'sew'"),
-        (lambda: grids.mechanism("se", -1), "seed must be .* got -1"),
+        (lambda: compared("sew"), "block must be one of .* got 'sew'"),
+        (lambda: compared("se", -1), "seed must be .* got -1"),
         (lambda: grids.ablation("SE", "16"), "question must be one of SE: reduction, .* got 'SE'"),
-        (lambda: grids.ablation("SE: reduction", "3"), "choice must be one of 16, 4.* got '3'"),
+        (lambda: grids.ablation("SE: reduction", "3"), "choice must be one of 4, 2.* got '3'"),
     ],
 )
 def test_a_wrong_argument_is_named(call, message):
@@ -145,17 +148,4 @@ def test_only_the_best_of_a_search_are_trained_again(monkeypatch):
 def test_the_number_of_seeds_follows_the_profile(monkeypatch):
     for profile, count in seeds.SEEDS.items():
         monkeypatch.setenv("ATTENTION_PROFILE", profile)
-        runs = grids.everything()
-        assert {run.seed for run in runs if run.block == "cbam"} == set(range(count))
-        contest = {run.block for run in runs if run.seed >= count}
-        assert contest == ({None, "hybrid", "se", "sse"} if profile == "quick" else set())
-
-
-def test_the_contest_is_that_of_the_hybrid_and_its_parents(monkeypatch):
-    monkeypatch.setenv("ATTENTION_PROFILE", "quick")
-    parameters = inspect.signature(Hybrid).parameters.values()
-    parents = trials.parents({option.name: option.default for option in parameters})
-    assert set(grids.CONTEST) == {None, "hybrid", *parents}
-    for name in grids.CONTEST:
-        found = [run.seed for run in grids.everything() if run.block == name and run.width == 16]
-        assert found == list(range(5)), name
+        assert [run.seed for run in grids.everything() if run.block == "cbam"] == [*range(count)]

@@ -23,7 +23,7 @@ from attention.training import Files
 torch.set_num_threads(1)
 figures.style()
 data = shapes10(train=120, test=60)
-tiny = dict(width=8, batch_size=40, epochs=1, train_images=80, test_images=60)
+tiny = dict(network="fast", width=8, batch_size=40, epochs=1, train_images=80, test_images=60)
 """,
     "a class": """
 strength = 2.0
@@ -108,7 +108,8 @@ def test_a_class_from_a_notebook_is_a_block_like_any_other(step, executed):
 
 
 def test_a_block_whose_insides_are_renamed_keeps_its_record(own_home, monkeypatch):
-    run = attention.Run(block="se", width=8, batch_size=40, epochs=1, train_images=80)
+    small = {"network": "fast", "width": 8, "batch_size": 40, "epochs": 1, "train_images": 80}
+    run = attention.Run(block="se", **small)
     data = shapes10(train=80, test=20)
     record = attention.fit(run, data, progress=False)
 

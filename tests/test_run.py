@@ -59,7 +59,7 @@ def test_equal_runs_are_one_and_different_runs_are_not():
         Run(), Run(seed=1), Run(block="se"), Run(block=Mine), Run(block="se", at="stage"),
         Run(block="se", stages=1), Run(block="se", stages=(1, 2)), Run(width=8), Run(epochs=3),
         Run(block="se", options={"bias": True}), Run(block="se", options={"bias": 1}),
-        Run(block="se", options={"bias": False}), Run(network="resnet20"), Run(train_images=5),
+        Run(block="se", options={"bias": False}), Run(network="fast"), Run(train_images=5),
         Run(learning_rate=0.1), Run(optimizer="adamw"), Run(batch_size=8), Run(crop=0),
     ]  # fmt: skip
     assert len(set(others)) == len({key(run, IMAGES) for run in others}) == len(others)
@@ -86,14 +86,14 @@ def test_a_run_reads_the_profile_where_it_is_used_and_not_before(monkeypatch):
     monkeypatch.setenv("ATTENTION_PROFILE", "smoke")
     told = run.resolved()
     assert {name: getattr(told, name) for name in PROFILES["smoke"]} == PROFILES["smoke"]
-    assert told.learning_rate == RECIPES["fast"]["learning_rate"]
+    assert told.learning_rate == RECIPES["resnet"]["learning_rate"]
     assert told.resolved() == told != run
     assert Run(epochs=7, batch_size=8).resolved().epochs == 7
     assert Run(epochs=7, batch_size=8).resolved().batch_size == 8
     monkeypatch.setenv("ATTENTION_PROFILE", "full")
     assert told.resolved() == told
     assert run.resolved().epochs == PROFILES["full"]["epochs"]
-    assert run.resolved().batch_size == RECIPES["fast"]["batch_size"]
+    assert run.resolved().batch_size == RECIPES["resnet"]["batch_size"]
     assert run.resolved().train_images is None
 
 
@@ -110,18 +110,18 @@ def test_every_network_has_a_recipe_that_leaves_nothing_open(network):
 
 def test_the_name_says_what_it_is():
     names = {
-        Run(): "fast (plain)",
-        Run(width=16): "fast-16 (plain)",
-        Run(width=16, block="cbam", options={"reduction": 4}): "fast-16 + cbam (reduction 4)",
+        Run(): "resnet20 (plain)",
+        Run(width=16): "resnet20-16 (plain)",
+        Run(width=16, block="cbam", options={"reduction": 4}): "resnet20-16 + cbam (reduction 4)",
         Run(block="cbam", options={"variant": "official", "pools": ["max", "avg"]}): (
-            "fast + cbam (pools max, avg; official)"
+            "resnet20 + cbam (pools max, avg; official)"
         ),
-        Run(block="se", at="stage", stages=(1, 3)): "fast + se (at stage; stages 1, 3)",
+        Run(block="se", at="stage", stages=(1, 3)): "resnet20 + se (at stage; stages 1, 3)",
         Run(network="vit", width=32): "vit-32 (plain)",
-        Run(block=Mine, options={"strength": 2.0}): "fast + Mine (strength 2.0)",
+        Run(block=Mine, options={"strength": 2.0}): "resnet20 + Mine (strength 2.0)",
     }
     assert {run: run.name for run in names} == names
-    assert Run(block="se", start="identity").name == "fast + se (start identity)"
+    assert Run(block="se", start="identity").name == "resnet20 + se (start identity)"
     assert [Run(block=block).family for block in ("se", "hybrid", Mine)] == [
         "channel", "hybrid", "own",
     ]  # fmt: skip
@@ -213,7 +213,9 @@ def test_an_option_that_a_block_needs_has_to_be_given():
 
 def test_a_key_is_words_and_a_digest_and_does_for_a_file_name():
     run = Run(block="se", options={"reduction": 4}, width=16, epochs=3, seed=7)
-    assert re.fullmatch("fast-se-reduction4-width16-epochs3-seed7-[0-9a-f]{12}", key(run, IMAGES))
+    assert re.fullmatch(
+        "resnet20-se-reduction4-width16-epochs3-seed7-[0-9a-f]{12}", key(run, IMAGES)
+    )
     many = {f"option_{n}/../": "/\\ü\n" * 9 for n in range(20)}
     odd = Run(block=lambda channels, **options: Mine(channels), options=many, seed=2**32 - 1)
     assert re.fullmatch(r"[\w.+-]{1,140}", key(odd, IMAGES), flags=re.ASCII)

@@ -7,7 +7,6 @@ import attention
 from attention import settings
 from attention.blocks import BLOCKS, POOLINGS
 from attention.training import Run, compared
-from attention.training.recipes import comparison
 
 
 def test_home_is_a_folder_that_need_not_be_there(monkeypatch, tmp_path):
@@ -52,39 +51,18 @@ def test_minutes_that_bound_nothing_are_refused(wrong, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "profile, epochs, widths",
-    [
-        ("smoke", 1, {"fast": 16, "vit": 32, "convvit": 32}),
-        ("quick", 3, {"fast": 16, "vit": 64, "convvit": 64}),
-        ("full", 30, {"fast": 64, "vit": 192, "convvit": 192}),
-    ],
-)
-def test_the_comparison_of_each_profile_is_made_of_runs(profile, epochs, widths, monkeypatch):
-    monkeypatch.setenv("ATTENTION_PROFILE", profile)
-    assert comparison() == comparison("fast")
-    for network, width in widths.items():
-        run = Run(**comparison(network), seed=2)
-        assert (run.network, run.epochs, run.seed) == (network, epochs, 2)
-        built = run.build(10)
-        features = built.classifier[0] if network == "fast" else built.classifier
-        assert features.in_features == width * (4 if network == "fast" else 1)
-    assert comparison("resnet20")["width"] is None
-    assert Run(block="sse", **comparison()).block == "sse"
-    with pytest.raises(ValueError, match="network must be one of fast, .*'nope'"):
-        comparison("nope")
-
-
-@pytest.mark.parametrize(
     "profile, epochs, width, longer",
     [("smoke", 1, 32, 1), ("quick", 10, 64, 30), ("full", 30, 192, 100)],
 )
-def test_each_profile_has_its_runs(profile, epochs, width, longer, monkeypatch):
+def test_the_comparison_of_each_profile_is_made_of_runs(
+    profile, epochs, width, longer, monkeypatch
+):
     monkeypatch.setenv("ATTENTION_PROFILE", profile)
     for name in (None, *BLOCKS, *POOLINGS):
         run = compared(name, seed=2)
         assert (run.network, run.block, run.seed) == ("resnet20", name, 2)
         assert run.resolved().epochs == epochs
-    assert compared() == Run(network="resnet20")
+    assert compared() == Run() and compared("sse") == Run(block="sse")
     for network in ("vit", "convvit"):
         run = compared(network=network)
         assert (run.epochs, run.build(10).classifier.in_features) == (longer, width)

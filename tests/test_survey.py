@@ -34,7 +34,7 @@ def own_home(tmp_path, monkeypatch):
 
 
 def small(seed=0, **options):
-    return Run(width=4, seed=seed, epochs=1, batch_size=30, **options)
+    return Run(network="fast", width=4, seed=seed, epochs=1, batch_size=30, **options)
 
 
 # ------------------------------------------------------------------------------------ every map

@@ -20,16 +20,20 @@ from collections.abc import Callable
 from attention.blocks import BLOCKS, POOLINGS, SPACE
 from attention.checks import at_least_one, one_of
 from attention.data import Dataset, held_out, load
+from attention.networks import REDUCTION
+from attention.results import plan
 from attention.settings import profile
 from attention.study.planned import objections, primary
 from attention.study.seeds import FIRST_SEED_OF_CHOICE, choosing, seeds
 from attention.study.work import finished
-from attention.training import Run, comparison
+from attention.training import Run, compared
 
 # Of each kind one, where everything has to be over in seconds.
 SMOKE = ("se", "spatial", "cbam", "hybrid", "nonlocal", "additive_pool")
-# A mechanism's own options where the default does not suit small maps on a CPU.
-OPTIONS = {"local": {"kernel_size": 3}}
+TRANSFORMERS = ("vit", "convvit")
+# Ablations and the search compare many networks with one another, not with published numbers:
+# half the epochs, twice as many networks.
+EPOCHS_OF_CHOICE = {"smoke": 1, "quick": 5, "full": 15}
 
 
 def names() -> tuple[str, ...]:
@@ -37,52 +41,24 @@ def names() -> tuple[str, ...]:
     return SMOKE if profile() == "smoke" else (*BLOCKS, *POOLINGS)
 
 
-def mechanism(name: str | None, seed: int = 0, **changes) -> Run:
-    """The run of a block or pooling, or of the plain network (None), as all are compared."""
-    return Run(block=name, options=OPTIONS.get(name, {}), seed=seed, **(comparison() | changes))
-
-
-def wider(seed: int = 0) -> list[Run]:
-    """Plain networks of more channels: what the parameters of a block buy without the block."""
-    plain = mechanism(None, seed)
-    width = plain.width or 64
-    return [dataclasses.replace(plain, width=width + step * width // 16) for step in (1, 2)]
-
-
-# Where there are few seeds, the hybrid and those it has to beat get some more.
-CONTEST = (None, "hybrid", "se", "sse")
-MORE_SEEDS = {"smoke": 0, "quick": 2, "full": 0}
-
-
 def everything(count: int | None = None, data: Dataset | None = None) -> list[Run]:
-    """Plain, wider, every block and pooling, the transformers; seeds 0 … count − 1.
-
-    count: None takes the profile's seeds, and then its `MORE_SEEDS` for the `CONTEST` alone: the
-    hybrid, its parents, the plain network and the wider ones.
-    """
-    number = seeds(count)
+    """Plain, its controls, every block and pooling, the transformers; seeds 0 … count − 1."""
     runs = []
-    for seed in range(number):
-        runs += [mechanism(None, seed), *wider(seed)]
-        runs += [mechanism(name, seed) for name in names()]
-        runs += [Run(seed=seed, **comparison(name)) for name in ("vit", "convvit")]
-    for seed in range(number, number + (MORE_SEEDS[profile()] if count is None else 0)):
-        runs += [*(mechanism(name, seed) for name in CONTEST), *wider(seed)]
+    for seed in range(seeds(count)):
+        runs += [compared(None, seed), *(compared(None, seed, **c) for c in plan.CONTROLS)]
+        runs += [compared(name, seed) for name in names()]
+        runs += [compared(None, seed, name) for name in TRANSFORMERS]
     return runs
 
 
 def shapes(count: int | None = None, data: Dataset | None = None) -> list[Run]:
-    """The comparison's mechanisms, trained long enough for the few images of Shapes-10.
-
-    The transformers, which learn more slowly, are trained twice as long.
-    """
+    """The comparison's mechanisms on Shapes-10; the transformers are trained twice as long."""
     epochs = {"smoke": 1, "quick": 10, "full": 30}[profile()]
     runs = []
     for seed in range(seeds(count)):
         chosen = [None, *(name for name in names() if name != "hybrid")]
-        runs += [mechanism(name, seed, epochs=epochs) for name in chosen]
-        longer = {"seed": seed, "epochs": 2 * epochs}
-        runs += [Run(**(comparison(name) | longer)) for name in ("vit", "convvit")]
+        runs += [compared(name, seed, epochs=epochs) for name in chosen]
+        runs += [compared(None, seed, name, epochs=2 * epochs) for name in TRANSFORMERS]
     return runs
 
 
@@ -92,16 +68,25 @@ AS_CBAM = {"channel": "mlp avg+max", "spatial": "conv", "combine": "channel firs
            "residual": False}  # fmt: skip
 
 
-def _option(block, option, published, *others):
-    """A block as published, and with other values of one option."""
+def _option(block, option, usual, *others):
+    """A block as it is compared, and with other values of one option."""
     changed = {str(value): (block, {"options": {option: value}}) for value in others}
-    return {published: (block, {})} | changed
+    return {usual: (block, {})} | changed
 
 
-# question → {setting: (block, the arguments of Run)}; the first of each is the paper's
+# question → {setting: (block, the arguments of Run)}; the first of each is the comparison's
 ABLATIONS = {
-    "SE: reduction": _option("se", "reduction", "16", 4, 8, 32),
+    "SE: reduction": _option("se", "reduction", "4", 2, 8, 16),
+    "SE: where in the block": {
+        "standard": ("se", {}),
+        **{place: ("se", {"at": place}) for place in ("pre", "post", "identity")},
+    },
+    "SE: which stages": {
+        "all": ("se", {}),
+        **{f"stage {stage} alone": ("se", {"stages": stage}) for stage in (1, 2, 3)},
+    },
     "ECA: kernel": _option("eca", "kernel_size", "rule", 1, 5, 7),
+    "CBAM: reduction": _option("cbam", "reduction", "4", 2, 16),
     "CBAM: kernel of the spatial gate": _option("cbam", "kernel_size", "7", 3, 5),
     "CBAM: pools": {
         "avg and max": ("cbam", {}),
@@ -114,6 +99,7 @@ ABLATIONS = {
             for order in ("spatial first", "parallel", "sum", "product")
         },
     },
+    "BAM: reduction": _option("bam", "reduction", "4", 2, 16),
     "BAM: dilation": _option("bam", "dilation", "4", 1, 2),
     "BAM: how the branches combine": {
         "sum (paper)": ("bam", {}),
@@ -132,7 +118,7 @@ ABLATIONS = {
     "CBAM: attention inside": {
         "as published": ("cbam", {}),
         "dot product as the spatial gate": (
-            "hybrid", {"options": AS_CBAM | {"spatial": "dot product"}}),
+            "hybrid", {"options": AS_CBAM | {"spatial": "dot product"}, "stages": (2, 3)}),
         "codewords as the channel gate": ("hybrid", {"options": AS_CBAM | {"channel": "encoding"}}),
         "additive attention as the pool": (
             "hybrid", {"options": AS_CBAM | {"channel": "mlp", "pool": "additive"}}),
@@ -149,14 +135,21 @@ def ablation(question: str, choice: str, seed: int = FIRST_SEED_OF_CHOICE) -> Ru
     """The run of one setting of one question of `ABLATIONS`."""
     one_of("choice", choice, ABLATIONS[one_of("question", question, ABLATIONS)])
     block, changes = ABLATIONS[question][choice]
-    return dataclasses.replace(mechanism(block, seed), **changes)
+    run = chosen(block, seed)
+    options = {**run.options, **changes.get("options", {})}
+    return dataclasses.replace(run, **{**changes, "options": options})
+
+
+def chosen(block: str | None, seed: int = FIRST_SEED_OF_CHOICE, **changes) -> Run:
+    """A run of the comparison, as long as those that are chosen among."""
+    return compared(block, seed, **({"epochs": EPOCHS_OF_CHOICE[profile()]} | changes))
 
 
 def ablations(count: int | None = None, data: Dataset | None = None) -> list[Run]:
     """Every setting of all `questions`, the plain network first; each run once."""
     runs = []
     for seed in choosing(count):
-        runs.append(mechanism(None, seed))
+        runs.append(chosen(None, seed))
         runs += [
             ablation(asked, choice, seed) for asked in questions() for choice in ABLATIONS[asked]
         ]
@@ -211,9 +204,9 @@ def search(count: int | None = None, data: Dataset | None = None) -> list[Run]:
     of the first round, are in the list as soon as the first round has all its records there.
     """
     first, *others = choosing(count)
-    runs = [mechanism(name, first) for name in (None, *parents())]
+    runs = [chosen(name, first) for name in (None, *parents())]
     drawn = [
-        dataclasses.replace(mechanism("hybrid", first), options=options, at=at)
+        chosen("hybrid", first, options=options | {"reduction": REDUCTION}, at=at)
         for options, at in candidates()
     ]
     records = [None if data is None else finished(run, data) for run in drawn]
@@ -241,7 +234,7 @@ class Grid:
 GRIDS = {
     "primary": Grid(primary, lambda data: data),
     "objections": Grid(objections, held_out),
-    "comparison": Grid(everything, lambda data: data),
+    "everything": Grid(everything, lambda data: data),
     "search": Grid(search, held_out),
     "ablations": Grid(ablations, held_out),
     "shapes": Grid(shapes, lambda data: load("shapes10")),

@@ -3,10 +3,6 @@
 `Run` says what the numbers mean. A row of `NETWORKS` names its recipe.
 """
 
-from attention.checks import one_of
-from attention.networks import NETWORKS
-from attention.settings import profile
-
 RECIPES = {
     "fast": {
         "optimizer": "sgd", "batch_size": 512, "learning_rate": 0.75, "norm_bias_rate": 64.0,
@@ -29,21 +25,3 @@ RECIPES = {
         "warmup": 0.15, "momentum": 0.9, "weight_decay": 0.05, "label_smoothing": 0.1, "crop": 4,
     },
 }  # fmt: skip
-
-# The setting in which many networks are compared. On a CPU each is a quarter as wide as alone, and
-# learns for three epochs, so that each takes minutes.
-COMPARISON = {
-    "smoke": {"epochs": 1, "width": {"fast": 16, "vit": 32, "convvit": 32}},
-    "quick": {"epochs": 3, "width": {"fast": 16, "vit": 64, "convvit": 64}},
-    "full": {"epochs": 30, "width": {}},
-}
-
-
-def comparison(network: str = "fast") -> dict:
-    """The arguments of `Run` with which this profile compares many networks.
-
-    Run(block="sse", **comparison())         Run(**comparison("vit"))
-    """
-    one_of("network", network, NETWORKS)
-    setting = COMPARISON[profile()]
-    return {"network": network, "epochs": setting["epochs"], "width": setting["width"].get(network)}

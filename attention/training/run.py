@@ -102,7 +102,7 @@ class Run:
     Raises ValueError or TypeError for what cannot be trained, before anything is.
     """
 
-    network: str = "fast"
+    network: str = "resnet20"
     width: int | None = None
     block: str | Callable[..., nn.Module] | None = None
     at: str | None = None
@@ -164,7 +164,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """The network, the block and its options: "fast (plain)", "fast-16 + cbam (official)"."""
+        """The network, the block and its options: "resnet20 (plain)", "fast-16 + cbam (max)"."""
         network = self.network if self.width is None else f"{self.network}-{self.width}"
         if self.block is None:
             return f"{network} (plain)"
