@@ -52,13 +52,12 @@ def everything(count: int | None = None, data: Dataset | None = None) -> list[Ru
 
 
 def shapes(count: int | None = None, data: Dataset | None = None) -> list[Run]:
-    """The comparison's mechanisms on Shapes-10; the transformers are trained twice as long."""
-    epochs = {"smoke": 1, "quick": 10, "full": 30}[profile()]
+    """The comparison's mechanisms and the transformers, on Shapes-10."""
     runs = []
     for seed in range(seeds(count)):
         chosen = [None, *(name for name in names() if name != "hybrid")]
-        runs += [compared(name, seed, epochs=epochs) for name in chosen]
-        runs += [compared(None, seed, name, epochs=2 * epochs) for name in TRANSFORMERS]
+        runs += [compared(name, seed) for name in chosen]
+        runs += [compared(None, seed, name) for name in TRANSFORMERS]
     return runs
 
 
