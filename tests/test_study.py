@@ -301,6 +301,23 @@ def test_a_budget_starts_one_run_while_nothing_is_known(images, planted):
     assert planted.order == [(None, 0)] and len(found) == 1
 
 
+def test_where_no_record_says_how_long_a_few_steps_do(images, planted, monkeypatch):
+    timed = []
+
+    def slow(run, *_):
+        timed.append(run.block)
+        return 40 / (run.epochs * 60)  # seconds an image: the run takes 40
+
+    monkeypatch.setattr(study.ahead, "seconds_an_image", slow)
+    monkeypatch.setattr(study.ahead, "images", lambda *_: 60)
+    monkeypatch.setattr(study, "announcement", lambda *_: None)
+    runs = planned((None, 0), ("se", 0))
+    assert work(runs, images, minutes=0.5) == [] and timed == [None, "se"]
+    assert len(work(runs, images, minutes=0)) == 0 and len(timed) == 2
+    assert len(work(runs[:1], images, minutes=0.7)) == 1 and len(timed) == 3
+    assert len(work(runs, images)) == 2 and len(timed) == 3  # no limit: nothing has to be known
+
+
 def test_estimates_are_of_the_likest_runs_and_scale_with_images_and_epochs(images, planted):
     times = study.Times("cpu")
     [plain] = planned((None, 7))

@@ -16,7 +16,7 @@ from attention.data import Dataset, load
 from attention.files import read_record, set_aside
 from attention.settings import home
 from attention.study.ahead import announcement
-from attention.training import Files, Run, fit, machine, recorded
+from attention.training import Files, Run, ahead, fit, machine, recorded
 
 
 def work(
@@ -30,9 +30,8 @@ def work(
 
     runs: a list of `Run`. data: a `Dataset`; None: `load()`. device: as in `fit`.
     minutes: a budget; None: no limit. A run is started only if the time it will take, estimated
-        from the records on this hardware, fits into what is left; else the next that fits. While
-        there is no estimate at all, a run is started. What was started is finished. With 0 minutes
-        nothing is started.
+        from the records on this hardware, else from a few timed steps, fits into what is left; else
+        the next that fits. What was started is finished. With 0 minutes nothing is started.
     progress: show the bar of the study, with the time left for the runs that are missing.
 
     Stopped at any moment, the same call goes on from the last finished epoch. Processes of one
@@ -61,7 +60,7 @@ def work(
         for run in missing:
             bar.set_postfix_str(times.words(left))
             left[times.size(run, data)] -= 1
-            if not budget.holds(times.estimate(run, data) or 0):
+            if not budget.holds(_seconds(run, data, device, times, budget)):
                 continue
             records[run] = _train(run, data, device, progress)
             if records[run] is not None:
@@ -115,6 +114,15 @@ def usable(run: Run, data: Dataset) -> dict | None:
 def told(run: Run) -> str:
     """A run in words."""
     return f"{run.name}, seed {run.seed}"
+
+
+def _seconds(run, data, device, times, budget):
+    """How long a run will take; 0 where nothing says it and no budget asks."""
+    known = times.estimate(run, data)
+    if known is None and budget.left():
+        rate = ahead.seconds_an_image(run, data, device)
+        known = rate * run.resolved().epochs * ahead.images(run, data)
+    return known or 0
 
 
 def _train(run, data, device, progress):
