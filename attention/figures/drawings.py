@@ -21,7 +21,7 @@ def diagram(gates: Sequence[tuple[list, list, str]]) -> Figure:
     """
     height = max(len(branches) for branches, _, _ in not_empty("gates", gates))
     length = sum(max(map(len, branches)) + len(join) + 2 for branches, join, _ in gates) + 1
-    figure, axis = plt.subplots(figsize=(1.55 * length, 1.1 * height + 0.9), layout="constrained")
+    figure, axis = plt.subplots(figsize=(1.6 * length, 1.1 * height + 0.9), layout="constrained")
     axis.axis("off")
     colours = sns.color_palette(PALETTE)
     column = 0.0
@@ -33,7 +33,7 @@ def diagram(gates: Sequence[tuple[list, list, str]]) -> Figure:
                 ec=colour,
             )
         )  # fmt: skip
-        axis.text(x, y, text, ha="center", va="center", fontsize=9)
+        axis.text(x, y, text, ha="center", va="center", fontsize=11)
 
     def arrow(start, end, bend="arc3"):
         axis.annotate(
@@ -43,7 +43,7 @@ def diagram(gates: Sequence[tuple[list, list, str]]) -> Figure:
 
     for branches, join, result in gates:
         if column == 0:
-            axis.text(0, 0, "x\nN×C×H×W", ha="center", va="center", fontsize=9)
+            axis.text(0, 0, "x\nN×C×H×W", ha="center", va="center", fontsize=11)
         start, widest = column, max(map(len, branches))
         for number, branch in enumerate(branches):
             y = -0.8 * (number - (len(branches) - 1) / 2)
@@ -63,7 +63,7 @@ def diagram(gates: Sequence[tuple[list, list, str]]) -> Figure:
         axis.plot([left, left, column, column], [0.3, top, top, 0.5], color="0.3", lw=1.2)
         arrow((column, 0.5), (column, 0.3))
     arrow((column + 0.42, 0), (column + 0.62, 0))
-    axis.text(column + 0.95, 0, "out\nN×C×H×W", ha="center", va="center", fontsize=9)
+    axis.text(column + 0.95, 0, "out\nN×C×H×W", ha="center", va="center", fontsize=11)
     axis.set(xlim=(-0.5, column + 1.4), ylim=(-0.4 * height - 0.2, 0.4 * height + 0.4))
     return figure
 
