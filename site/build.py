@@ -33,6 +33,7 @@ def stage(folder: Path) -> None:
         shutil.copytree(HERE / "static", new / "static")
         sources.write_notebooks(new / "notebooks")
         sources.write_results(new / "results.md")
+        sources.write_docs(new / "docs")
         reference.write_pages(new / "api")
         shown = explorer.write(new / "static")
         pages.write(new, shown)

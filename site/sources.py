@@ -1,4 +1,4 @@
-"""What Sphinx reads: the notebooks and RESULTS.md as they are stored, but for their addresses."""
+"""What Sphinx reads: notebooks, RESULTS.md and docs/ as they are stored, but for addresses."""
 
 import json
 import re
@@ -9,7 +9,10 @@ ADDRESS = re.compile(r'^repository = "(https://github\.com/[\w.-]+/[\w.-]+)"$', 
 PLACEHOLDER = "OWNER/REPOSITORY"
 BADGE = re.compile(r"\[!\[[^\]]*\]\([^)]*\)\]\(([^)]*)\)[ \t]*")
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)")
-PAGES = {"RESULTS.md": "results.md", "README.md": "index.md"}
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+PAGES = {"RESULTS.md": "results.md", "README.md": "index.md"} | {
+    f"docs/{path.name}": f"docs/{path.name}" for path in DOCS
+}
 
 
 def notebooks() -> list[Path]:
@@ -77,3 +80,11 @@ def write_results(path: Path) -> None:
     """RESULTS.md, as it is."""
     text = (ROOT / "RESULTS.md").read_text(encoding="utf-8")
     path.write_text(readdressed(text, ""), encoding="utf-8")
+
+
+def write_docs(folder: Path) -> None:
+    """The pages of docs/, as they are."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in DOCS:
+        text = readdressed(path.read_text(encoding="utf-8"), "docs")
+        (folder / path.name).write_text(text, encoding="utf-8")

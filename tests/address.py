@@ -13,8 +13,8 @@ SETTING = re.compile(r'^repository = "https://github\.com/([\w.-]+/[\w.-]+)"$', 
 
 def places(root=ROOT):
     """The files that hold the address."""
-    texts = [root / name for name in ("pyproject.toml", "README.md", "CITATION.cff")]
-    return [*texts, *sorted(root.glob("notebooks/*.ipynb"))]
+    names = ("pyproject.toml", "README.md", "CITATION.cff", "docs/your_network.md")
+    return [*(root / name for name in names), *sorted(root.glob("notebooks/*.ipynb"))]
 
 
 def address(root=ROOT):

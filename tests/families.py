@@ -1,13 +1,13 @@
-"""The networks that `insert` is tested with, and the table of them in the README.
+"""The networks that `insert` is tested with, and the table of them in docs/your_network.md.
 
-`python tests/families.py` writes the table into the README.
+`python tests/families.py` writes the table into docs/your_network.md.
 """
 
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
-import readme_part
+import page_part
 import timm
 import torch
 import torchvision
@@ -151,4 +151,4 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    readme_part.write(MARKS, table())
+    page_part.write(MARKS, table())

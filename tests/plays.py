@@ -1,13 +1,13 @@
-"""What plays well with each block: the table of the README, and what test_plays_well.py expects.
+"""What plays well with each block: a table of docs/your_network.md, and what the tests expect.
 
-`python tests/plays.py` writes the table into the README.
+`python tests/plays.py` writes the table into docs/your_network.md.
 """
 
 import contextlib
 import dataclasses
 
+import page_part
 import pytest
-import readme_part
 import torch
 
 from attention.blocks import BLOCKS, POOLINGS
@@ -110,4 +110,4 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    readme_part.write(MARKS, table())
+    page_part.write(MARKS, table())

@@ -3,8 +3,8 @@
 import copy
 import functools
 
+import page_part
 import pytest
-import readme_part
 import torch
 from by_hand import randomise_norms
 from families import FAMILIES, MARKS, table
@@ -144,6 +144,4 @@ def test_a_whole_detector_takes_blocks_in_its_backbone():
 
 
 def test_the_readme_has_the_table():
-    assert readme_part.between(MARKS)[1] == table(), (
-        "stale: python tests/families.py writes it anew"
-    )
+    assert page_part.between(MARKS)[1] == table(), "stale: python tests/families.py writes it anew"

@@ -1,6 +1,6 @@
 """Every block and pooling with what torch does to networks: compile, export, trace, share, copy.
 
-What is expected, also of what cannot work, stands in plays.py; the README has its table.
+What is expected, also of what cannot work, stands in plays.py; docs/your_network.md has its table.
 """
 
 import copy
@@ -11,8 +11,8 @@ import pickle
 import shutil
 from pathlib import Path
 
+import page_part
 import pytest
-import readme_part
 import torch
 import torchvision
 from parity import (
@@ -345,5 +345,5 @@ def test_second_derivatives_are_those_of_finite_differences(name):
 
 
 def test_the_readme_has_the_table():
-    assert readme_part.between(MARKS)[1] == table(), "stale: python tests/plays.py writes it anew"
+    assert page_part.between(MARKS)[1] == table(), "stale: python tests/plays.py writes it anew"
     assert all(name in ALL and column in PROPERTIES for name, column in NOTES)

@@ -11,7 +11,7 @@ from invented import block, record, study
 
 from attention import results
 from attention.files import write_record
-from attention.results import readme, statistics
+from attention.results import everything, readme, statistics
 from attention.results.tables import DESCRIBING
 
 PLAIN = "fast-16 (plain)"
@@ -111,7 +111,7 @@ def test_beside_puts_a_networks_columns_on_each_of_its_runs():
 
 
 def test_markdown_keeps_datasets_apart_and_marks_single_runs():
-    text = readme.markdown([record(), record("fast-16 (plain)", 0, 50.0, "shapes")])
+    text = everything.markdown([record(), record("fast-16 (plain)", 0, 50.0, "shapes")])
     assert text.count("| network") == 2
     assert "**shapes**, 100 training images, 2 epochs" in text and "**flowers**" in text
     [row] = [row for row in rows_of(text) if "80.00" in row]
@@ -122,7 +122,7 @@ def test_markdown_gives_intervals_differences_and_costs():
     runs = study({PLAIN: (80.0, 82.0), "fast-16 + a": (84.0, 86.5)})
     costs = pd.DataFrame({"step_ms": [12.3], "latency_ms": [4.0], "memory_mib": [7.0]},
                          ["fast-16 + a"])  # fmt: skip
-    heading, _, better, plain = rows_of(readme.markdown(runs, costs))[:4]
+    heading, _, better, plain = rows_of(everything.markdown(runs, costs))[:4]
     # with two seeds: t = 12.706 (97.5 %, one degree of freedom) times half the distance
     assert plain[:6] == [PLAIN, "2", "81.00", "68.3 to 93.7", "–", "–"]
     assert better[:6] == ["a", "2", "85.25", "69.4 to 101.1", "+4.25 *", "+1.1 to +7.4"]
@@ -139,7 +139,7 @@ def test_a_star_needs_the_corrected_p():
     runs = study({PLAIN: base} | rivals)
     pairs = statistics.paired(results.frame(runs), PLAIN)
     assert pairs.p["fast-16 + near"] < 0.05 < pairs.p_corrected["fast-16 + near"]
-    rows = {row[0]: row for row in rows_of(readme.markdown(runs))}
+    rows = {row[0]: row for row in rows_of(everything.markdown(runs))}
     assert "*" not in "".join(rows["near"]) and rows["sure"][4] == "+1.00 *"
 
 
@@ -148,45 +148,45 @@ def test_advice_names_the_cheapest_that_is_shown_to_be_as_good_as_the_best():
               "fast-16 + b": (84.0, 85.1, 86.0)}  # fmt: skip
     costs = pd.DataFrame({"step_ms": [10.0, 10.1, 14.0], "latency_ms": [1.0, 1.0, 2.0],
                           "memory_mib": [5.0, 5.0, 5.0]}, list(values))  # fmt: skip
-    text = readme.markdown(study(values), costs)
+    text = everything.markdown(study(values), costs)
     rows = {row[0]: row[1:] for row in rows_of(text) if "≤" in row[0]}
     cheap, dear = rows["step (ms) ≤ 11.0 (plain × 1.1)"], rows["step (ms) ≤ 15.0 (plain × 1.5)"]
     # 0.2 ± 0.1, with t = 2.92: at least −0.20 − 2.92 · 0.1 / √3
     assert cheap == [PLAIN, "81.00", "a", "−0.20", "−0.37", "2"]
     assert dear == ["b", "85.03", "b", "–", "–", "1"]
-    assert "≤" not in readme.markdown(study({n: v[:1] for n, v in values.items()}), costs)
+    assert "≤" not in everything.markdown(study({n: v[:1] for n, v in values.items()}), costs)
 
 
 def test_runs_of_two_machines_stand_in_one_table_that_names_both():
     runs = [record(seed=seed, accuracy=80.0 + seed) for seed in range(3)]
     runs[0]["cost"]["sessions"][0] |= {"hardware": "slide rule", "precision": "bfloat16"}
-    text = readme.markdown(runs)
+    text = everything.markdown(runs)
     assert "seed 0 on slide rule, bfloat16; seed 1, 2 on abacus, float32:" in text
     assert text.count("| network") == 1
 
 
 def test_what_markdown_would_read_as_its_own_is_escaped():
-    text = readme.markdown([block("a|b<script>")])
+    text = everything.markdown([block("a|b<script>")])
     assert r"a\|b&lt;script&gt;" in text and "<script>" not in text
 
 
 def test_what_is_chosen_by_or_explained_is_not_among_the_results(tmp_path):
-    for name in ("flowers", "flowers-validation", "flowers-random-labels", "shapes10"):
+    for name in ("flowers", "flowers-validation", "flowers-random-labels"):
         write_record(tmp_path / "runs" / f"{name}.json", record(dataset=name))
     row = {"name": PLAIN, "step_ms": 1.0, "time": 1.0, "latency_ms": 1.0, "memory_mib": 1.0}
     machine = {"hardware": "abacus", "threads": 2, "precision": "float32"}
     measured = {"machine": machine, "rounds": 3, "batch_size": 8, "rows": [row]}
     write_record(tmp_path / "benchmarks" / "mechanisms.json", measured)
-    text = readme.report(tmp_path)
+    text = everything.text(tmp_path)
     assert text.count("| network") == 1 and "**flowers**" in text
     assert "Step: one training step, 8 images of 32×32" in text and "3 rounds, on abacus, 2" in text
     (tmp_path / "benchmarks" / "mechanisms.json").write_text("{}")
     with pytest.raises(ValueError, match="mechanisms.json"):
-        readme.report(tmp_path)
+        everything.text(tmp_path)
     (tmp_path / "benchmarks" / "mechanisms.json").unlink()  # nobody has measured costs
-    assert readme.report(tmp_path).count("| network") == 1
+    assert everything.text(tmp_path).count("| network") == 1
     (tmp_path / "runs" / "flowers.json").unlink()
-    assert readme.report(tmp_path) == ""
+    assert everything.text(tmp_path) == ""
 
 
 def test_readme_is_written_between_the_marks_only(tmp_path):
@@ -211,7 +211,14 @@ def test_a_file_that_is_no_record_is_named(tmp_path):
         results.read(tmp_path)
 
 
-OTHERS = {"huggingface/pytorch-image-models"}  # projects that a page links to
+# Projects that a page links to: the authors' code of the mechanisms, and libraries.
+OTHERS = {
+    "hujie-frank/SENet", "BangguWu/ECANet", "Jongchan/attention-module",
+    "ai-med/squeeze_and_excitation", "facebookresearch/video-nonlocal-net", "xvjiarui/GCNet", "zhanghang1989/PyTorch-Encoding",
+    "Andrew-Qibin/CoordAttention", "ZjjConan/SimAM", "google-research/vision_transformer",
+    "facebookresearch/detr", "leaderj1001/Stand-Alone-Self-Attention", "ramprs/grad-cam",
+    "huggingface/pytorch-image-models",
+}  # fmt: skip
 
 
 def test_every_address_is_the_one_in_pyproject():

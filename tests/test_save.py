@@ -436,9 +436,10 @@ def test_what_was_taken_out_stays_out(tmp_path):
     same_after(without_head, tmp_path, 64)
 
 
-def test_the_readmes_example(tmp_path, monkeypatch, capsys):
-    readme = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
-    [example] = [part for part in readme.split("```python\n") if "save_network(" in part]
+def test_the_example_of_the_documentation(tmp_path, monkeypatch, capsys):
+    page = Path(__file__).resolve().parent.parent / "docs" / "your_network.md"
+    examples = page.read_text(encoding="utf-8").split("```python\n")
+    [example] = [part for part in examples if "save_network(" in part]
     data = attention.data.shapes10(20, 10)
     monkeypatch.chdir(tmp_path)
     Image.fromarray(data.test.images[0].permute(1, 2, 0).numpy()).save("rose.jpg")

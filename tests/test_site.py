@@ -193,6 +193,7 @@ def test_without_a_network_the_page_says_how_to_train_one(own_home, monkeypatch,
     ]
     there = {"results.md", "api/index.rst", "api/blocks.rst", *map(_name, tmp_path.glob("*.md"))}
     there |= {f"notebooks/{path.name}" for path in sources.notebooks()}
+    there |= {f"docs/{path.name}" for path in sources.DOCS}
     assert links and set(links) <= there
 
 

@@ -18,7 +18,8 @@ def curves(table: pd.DataFrame) -> Figure:
     """Learning curves: the mean over seeds, with a band from the lowest seed to the highest.
 
     At the right the accuracy of every seed after its final epoch, on images that it was not trained
-    on; the bar is their mean. The axis shows the range that they take, not 0 to 100.
+    on; the bar is their mean. The axis shows the range that they take, not 0 to 100, and at least
+    two points: less than that two runs of one network may lie apart.
 
     table: as `results.histories` gives it; it is also the table behind the figure.
     """
@@ -37,7 +38,8 @@ def curves(table: pd.DataFrame) -> Figure:
             )
         tests = own.drop_duplicates("seed").test_accuracy
         axes[2].plot(tests, [number] * len(tests), color=colour, marker=marker, ls="", alpha=0.7)
-        axes[2].vlines(tests.mean(), number - 0.3, number + 0.3, color=colour)
+        if len(tests) > 1:
+            axes[2].vlines(tests.mean(), number - 0.3, number + 0.3, color=colour)
         place = (1.02, number)
         axes[2].annotate(
             f"{tests.mean():.2f}", place, xycoords=axes[2].get_yaxis_transform(), va="center",
@@ -49,7 +51,9 @@ def curves(table: pd.DataFrame) -> Figure:
     )
     axes[2].set(xlabel="accuracy (%)", title="Test images, final epoch")
     axes[2].xaxis.set_major_locator(MaxNLocator(4))
-    axes[2].margins(x=0.15)
+    low, high = table.test_accuracy.min(), table.test_accuracy.max()
+    middle, half = (low + high) / 2, 0.65 * max(high - low, 2)
+    axes[2].set_xlim(middle - half, middle + half)
     axes[2].set_yticks(range(len(names)), [short[name] for name in names], fontsize="small")
     axes[2].set_ylim(len(names) - 0.5, -0.5)
     for axis in axes[:2]:

@@ -9,8 +9,9 @@ overview    the study in one table, and in words
 classes     which classes a network confuses
 trials      a search, its winner, and the verdict
 findings    what a survey of maps has found
-readme      the README's tables, written from the records
+everything  every network that was trained, in tables
 report      RESULTS.md, written from the records
+readme      the answer in the README, the same as in RESULTS.md
 scale       what a study of a thousand runs costs, simulated and on paper
 answer      the comparison's answer: the tests of the plan, in a table and in sentences
 plan        what the comparison will ask, and by which test, written before its runs

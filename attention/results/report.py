@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from attention.files import read_record, replacing
-from attention.results import answer, plan, scale
+from attention.results import answer, everything, plan, scale
 from attention.results.overview import intervals, numbers
 from attention.results.statistics import means
 from attention.results.tables import as_markdown, frame, labels, read
@@ -14,6 +14,9 @@ from attention.settings import home
 # Trials of a recipe, each of one seed, on training images held out.
 TRIALS = {"images": int, "held_out": int, "machine": str, "commit": str, "notes": [str],
           "rows": [{"epochs": int, "seed": int, "accuracy": float, "recipe": dict}]}  # fmt: skip
+EXPLORATORY = """\
+These tables are exploratory: they show what was trained, with how many seeds, and no verdict
+follows from them. Shapes-10 are images that the package draws itself."""
 TITLE = """\
 # Results
 
@@ -24,7 +27,9 @@ This file is written by `make results` from the records in `data/`; a test fails
 def text(folder: str | Path | None = None) -> str:
     """The whole file, from the records below `folder`; None: data at home."""
     folder = Path(folder) if folder else home() / "data"
-    parts = [TITLE, "## The plan", plan.TEXT, "## The answer", _answer(folder / "runs")]
+    parts = [TITLE, "## The plan", plan.TEXT, "## The answer", answered(folder)]
+    if tables := everything.text(folder):
+        parts += ["## Every network that was trained", EXPLORATORY, tables]
     if (path := folder / "benchmarks" / "recipe.json").exists():
         parts += ["## The recipe", recipe(path)]
     if (path := folder / "benchmarks" / "scale.json").exists():
@@ -32,13 +37,17 @@ def text(folder: str | Path | None = None) -> str:
     return "\n".join(part.rstrip() + "\n" for part in parts)
 
 
-def _answer(folder: Path) -> str:
-    """The comparison of the plan, for each dataset that it has runs on."""
-    parts, table = [], frame(read(folder))
+def answered(folder: str | Path | None = None) -> str:
+    """The comparison of the plan, for each dataset of real images that it has runs on.
+
+    folder: as in `text`.
+    """
+    folder = Path(folder) if folder else home() / "data"
+    parts, table = [], frame(read(folder / "runs"))
     for dataset, rows in table.groupby("dataset", sort=False) if len(table) else ():
         epochs = rows.epochs.max()
         runs = answer.planned(rows[rows.epochs == epochs])
-        if len(runs) and not dataset.endswith("-validation"):
+        if len(runs) and not dataset.endswith(everything.ASIDE) and dataset != "shapes10":
             about = f"**{dataset}**, {runs.train_images.iloc[0]:,} training images, {epochs} epochs"
             places = (runs.hardware + ", " + runs.precision).unique()
             words = " ".join(answer.sentences(runs))

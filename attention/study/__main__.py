@@ -1,10 +1,10 @@
 """Train many runs: what has no record yet, for as long as there is time.
 
     python -m attention.study                              every grid
-    python -m attention.study comparison --seeds 3         one grid, three seeds
+    python -m attention.study primary --seeds 3         one grid, three seeds
     python -m attention.study --minutes 60                 what fits into an hour
-    python -m attention.study comparison --ray             several at once, by Ray
-    python -m attention.study comparison --ray HEAD:6379   on the machines of a Ray cluster
+    python -m attention.study primary --ray             several at once, by Ray
+    python -m attention.study primary --ray HEAD:6379   on the machines of a Ray cluster
 
 Stopped at any moment, the same command goes on from the last finished epoch. Started several times
 on one machine, the processes share the runs; several machines are a cluster.
