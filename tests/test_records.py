@@ -214,10 +214,10 @@ def test_a_file_that_is_no_record_is_named(tmp_path):
 # Projects that a page links to: the authors' code of the mechanisms, and libraries.
 OTHERS = {
     "hujie-frank/SENet", "BangguWu/ECANet", "Jongchan/attention-module",
-    "ai-med/squeeze_and_excitation", "facebookresearch/video-nonlocal-net", "xvjiarui/GCNet", "zhanghang1989/PyTorch-Encoding",
-    "Andrew-Qibin/CoordAttention", "ZjjConan/SimAM", "google-research/vision_transformer",
-    "facebookresearch/detr", "leaderj1001/Stand-Alone-Self-Attention", "ramprs/grad-cam",
-    "huggingface/pytorch-image-models",
+    "ai-med/squeeze_and_excitation", "facebookresearch/video-nonlocal-net", "xvjiarui/GCNet",
+    "zhanghang1989/PyTorch-Encoding", "Andrew-Qibin/CoordAttention", "ZjjConan/SimAM",
+    "google-research/vision_transformer", "facebookresearch/detr", "ramprs/grad-cam",
+    "leaderj1001/Stand-Alone-Self-Attention", "huggingface/pytorch-image-models",
 }  # fmt: skip
 
 
