@@ -89,11 +89,12 @@ def guide(
     factors: Sequence[float] = (1.02, 1.1, 1.5),
     columns: Sequence[str] = ("parameters", *COSTS),
     margin: float = 0.5,
+    test: Callable = paired,
 ) -> pd.DataFrame:
     """A decision guide: `within` for budgets that are multiples of what the network `plain` takes.
 
     table: the runs of one setting, with their costs (`tables.beside`). A column without a number
-    for the plain network is left out.
+    for the plain network is left out. margin, test: as in `within`.
     """
     found = means(table)
     one_of("plain", plain, list(found.index))
@@ -104,5 +105,5 @@ def guide(
         for factor in factors:
             limit = float(f"{factor * found[column][plain]:.3g}")
             limits = {column: int(limit) if limit >= 100 else limit}
-            rows.append({"plain's times": factor, **within(table, limits, margin)})
+            rows.append({"plain's times": factor, **within(table, limits, margin, test=test)})
     return pd.DataFrame(rows)
