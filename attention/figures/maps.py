@@ -128,7 +128,7 @@ def two_scales(images: torch.Tensor, maps: torch.Tensor, title: str, label: str)
             values = values.reshape(maps.shape[-2:]).cpu().numpy()
             drawn = axis.imshow(values, cmap=MAPS, vmin=low, vmax=high)
         bar = figure.colorbar(drawn, cax=row[-1], ticks=MaxNLocator(4))
-        bar.set_label(f"gate, {low:.3g} to {high:.3g}", fontsize="small")
+        bar.set_label(f"{low:.3g} to {high:.3g}", fontsize="small")
     figure.suptitle(title)
     return figure
 
