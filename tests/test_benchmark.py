@@ -2,11 +2,13 @@
 
 import json
 
+import pandas as pd
 import pytest
 import torch
 
-from attention import benchmark, results
-from attention.cost import parameters
+from attention import SE, benchmark, figures, results
+from attention.benchmark import __main__ as command
+from attention.cost import kept_for_backward, parameters
 from attention.data import Dataset, Split, shapes10
 from attention.training import compared
 
@@ -67,7 +69,7 @@ def test_what_training_keeps_is_that_of_a_whole_batch():
     [kept] = benchmark.inference([run], rounds=1, progress=False).memory_mib
     network = run.build(10).train()
     batch = torch.randn(64, 3, 32, 32).to(memory_format=torch.channels_last)
-    assert kept == pytest.approx(benchmark.kept_for_backward(lambda: network(batch)) / 2**20, 0.01)
+    assert kept == pytest.approx(kept_for_backward(lambda: network(batch)) / 2**20, 0.01)
 
 
 def test_the_loop_of_fit_is_measured_beside_its_bare_step():
@@ -85,7 +87,7 @@ def test_every_measure_of_maps_is_timed():
 def test_the_command_writes_what_costs_of_reads(own_home, monkeypatch, capsys):
     runs = [compared(None), compared("se")]
     monkeypatch.setattr(benchmark, "mechanisms", lambda: runs)
-    benchmark.main(["mechanisms", "--rounds", "1"])
+    command.main(["mechanisms", "--rounds", "1"])
     rows = json.loads((own_home / "data/benchmarks/mechanisms.json").read_text())["rows"]
     found, where = benchmark.costs_of(runs, images())
     assert found.step_ms.to_list() == [row["step_ms"] for row in rows]
@@ -93,12 +95,10 @@ def test_the_command_writes_what_costs_of_reads(own_home, monkeypatch, capsys):
     assert runs[1].name in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(
-    "arguments", ["mechanisms --rounds 0", "blocks --rounds -2", "nothing", ""]
-)
+@pytest.mark.parametrize("arguments", ["mechanisms --rounds 0", "blocks --rounds -2", "nothing"])
 def test_what_the_command_line_does_not_understand_is_named(arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
-        benchmark.main(arguments.split())
+        command.main(arguments.split())
     message = capsys.readouterr().err
     assert "--rounds must be a whole number of at least 1, got" in message or "what" in message
 
@@ -120,3 +120,116 @@ def test_what_the_command_line_does_not_understand_is_named(arguments, capsys):
 def test_a_wrong_argument_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_blocks_stand_beside_their_peers_and_beside_a_product():
+    found = benchmark.beside_peers(((4, 32, 8, 8),), 1, "float32", fused=False, progress=False)
+    rows = found.set_index(["block", "form"])
+    assert rows.times["a product", "here"] == 1 and rows.bound["a product", "here"] == 1
+    assert {("se", "torchvision"), ("se", "timm"), ("eca", "timm"), ("cbam", "timm")} < set(
+        rows.index
+    )
+    one = rows.loc["cbam", "here"]
+    # passes over 4·32·8·8 numbers of 4 bytes
+    assert one.gb_s == pytest.approx(one.passes * 32768 / (one.ms / 1000) / 1e9)
+    assert one.low <= one.times <= one.high
+
+
+@pytest.mark.parametrize("name", ["se", "cbam"])
+def test_peers_compute_what_the_block_computes(name):
+    """Same parameters in the same order, so the costs are those of the same block."""
+    from attention.benchmark.blocks import BLOCKS, peers
+
+    own = BLOCKS[name](64)
+    theirs = peers(64)[name, "timm"]
+    shapes = [
+        sorted(p.numel() for p in module.parameters() if p.ndim > 1) for module in (own, theirs)
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_the_least_that_se_must_move_is_what_it_reads_and_writes():
+    """By hand: a forward pass in 3, a backward pass in 4, with one buffer for each pass."""
+    from attention.benchmark.blocks import PASSES
+
+    torch.manual_seed(0)
+    block = SE(8, reduction=2)
+    x, slope = torch.randn(2, 8, 4, 4, requires_grad=True), torch.randn(2, 8, 4, 4)
+    block(x).backward(slope)
+    passes = 0
+    with torch.no_grad():
+        mean, passes = x.mean((2, 3)), passes + 1  # x in
+    mean.requires_grad_()
+    gate = block.gate(_score(block, mean))
+    y, passes = x.detach() * gate.detach(), passes + 2  # x in, y out
+    slope_of_gate, passes = (slope * x.detach()).sum((2, 3), keepdim=True), passes + 2  # dy, x in
+    (slope_of_mean,) = torch.autograd.grad(gate, mean, slope_of_gate)
+    dx = slope * gate.detach() + slope_of_mean[..., None, None] / 16  # dy in, dx out
+    passes += 2
+    torch.testing.assert_close(dx, x.grad)
+    torch.testing.assert_close(y, block(x).detach())
+    assert passes == PASSES["se"]
+
+
+def _score(block, mean):
+    return block.score.expand(torch.relu(block.score.reduce(mean)))[..., None, None]
+
+
+def test_answers_are_timed_in_every_form(own_home):
+    torch.manual_seed(0)
+    networks = {name: compared(name).build(10) for name in (None, "se")}
+    networks = {name or "plain": network for name, network in networks.items()}
+    found = benchmark.answering(
+        networks, torch.randn(32, 3, 32, 32), (1,), 1, fused=False, progress=False
+    )
+    forms = set(map(tuple, found[["network", "form"]].to_numpy()))
+    assert {("plain", "eager"), ("se", "folded"), ("se", "onnxruntime")} <= forms
+    assert ("plain", "folded") not in forms and (found.ms > 0).all()
+    assert found.set_index(["network", "form"]).times["plain", "eager"] == 1
+
+
+def test_growth_is_the_slope_of_a_straight_line(monkeypatch):
+    from attention.benchmark import sizes
+
+    monkeypatch.setattr(sizes, "forward_and_backward", lambda module, shape, precision: shape)
+    monkeypatch.setattr(sizes, "in_turns", lambda steps, rounds, progress: {
+        key: [shape[0] * shape[1] ** 0.5 * shape[2] ** 2] for key, shape in steps.items()
+    })  # fmt: skip
+    found = sizes.growth(("se",), 1).set_index("grows with")
+    assert found.exponent.round(6).to_dict() == {"batch": 1, "channels": 0.5, "side": 2}
+
+
+def test_an_ordinary_pipeline_trains_on_the_same_images():
+    found = benchmark.pipeline(shapes10(80, 20), 1, 1, workers=0, progress=False)
+    assert found["fit"] > 0 and found["ordinary"] > 0 and found["times"] > 0
+
+
+def test_what_was_measured_is_told_in_results(own_home, monkeypatch, capsys):
+    from attention.results import speed
+
+    rows = pd.DataFrame([
+        {"network": "plain", "form": "as written", "step_ms": 10.0, "times": 1.0, "own": 1.0},
+        {"network": "se", "form": "fused", "step_ms": 12.0, "times": 1.2, "own": 1.25},
+    ])  # fmt: skip
+    monkeypatch.setitem(command.WHAT, "networks", lambda rounds, short: rows)
+    command.main(["networks", "--rounds", "2"])
+    text = speed.text(own_home / "data" / "benchmarks")
+    assert "| se" in text and "1.20" in text and "1.25" in text and "2 rounds" in text
+
+
+def test_the_figure_has_a_panel_for_each_shape_and_precision():
+    row = {"block": "se", "form": "timm", "times": 2.0, "low": 1.9, "high": 2.2, "bound": 1.4}
+    table = pd.DataFrame([
+        row | {"shape": shape, "precision": precision}
+        for shape in ("1×2×3×4", "5×6×7×8") for precision in ("float32", "bfloat16")
+    ])  # fmt: skip
+    figure = figures.beside_peers(table)
+    titles = [axis.get_title() for axis in figure.axes]
+    assert titles == [
+        "1×2×3×4, float32",
+        "5×6×7×8, float32",
+        "1×2×3×4, bfloat16",
+        "5×6×7×8, bfloat16",
+    ]
+    [segment] = figure.axes[0].collections[-1].get_segments()
+    assert segment[0][0] == 1.4  # the bound

@@ -7,6 +7,7 @@ flat gate look dramatic.
 base        the look, the folder, and a grid of images
 answers     pictures with a network's answer and its maps; which classes it confuses
 runs        learning curves; what networks cost beside another
+costs       what blocks cost beside those of other libraries
 maps        the maps of gates
 positions   the maps of queries, growth with size, curves over time
 families    how a network is drawn: by its family
@@ -29,6 +30,7 @@ from attention.figures.base import (
     save_table,
     style,
 )
+from attention.figures.costs import beside_peers
 from attention.figures.drawings import before_after, diagram, in_network
 from attention.figures.explanations import cascade, dots, explained, removal, without
 from attention.figures.maps import (
@@ -53,10 +55,10 @@ from attention.figures.study import (
 )
 
 __all__ = [
-    "MAPS", "PALETTE", "SIGNED", "ablation", "ablation_table", "against", "answers", "as_picture",
-    "before_after", "branches", "cascade", "channel_table", "channel_weights", "confusion",
-    "cost_bars", "curves", "diagram", "differences", "dots", "explained", "folder", "half_normal",
-    "in_network", "over_time",
-    "patches", "pictures", "queries", "rank_plot", "removal", "save", "save_table", "scaling",
-    "search", "spatial_maps", "style", "two_scales", "variation", "variation_table", "without",
+    "MAPS", "PALETTE", "SIGNED", "ablation", "ablation_table", "against", "answers",
+    "as_picture", "before_after", "beside_peers", "branches", "cascade", "channel_table",
+    "channel_weights", "confusion", "cost_bars", "curves", "diagram", "differences", "dots",
+    "explained", "folder", "half_normal", "in_network", "over_time", "patches", "pictures",
+    "queries", "rank_plot", "removal", "save", "save_table", "scaling", "search",
+    "spatial_maps", "style", "two_scales", "variation", "variation_table", "without",
 ]  # fmt: skip

@@ -12,6 +12,7 @@ findings    what a survey of maps has found
 everything  every network that was trained, in tables
 report      RESULTS.md, written from the records
 readme      the answer in the README, the same as in RESULTS.md
+speed       what attention costs, from what the benchmark has measured
 scale       what a study of a thousand runs costs, simulated and on paper
 answer      the comparison's answer: the tests of the plan, in a table and in sentences
 plan        what the comparison will ask, and by which test, written before its runs

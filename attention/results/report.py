@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from attention.files import read_record, replacing
-from attention.results import answer, everything, plan, scale
+from attention.results import answer, everything, plan, scale, speed
 from attention.results.overview import intervals, numbers
 from attention.results.statistics import means
 from attention.results.tables import as_markdown, frame, labels, read
@@ -32,6 +32,8 @@ def text(folder: str | Path | None = None) -> str:
         parts += ["## Every network that was trained", EXPLORATORY, tables]
     if (path := folder / "benchmarks" / "recipe.json").exists():
         parts += ["## The recipe", recipe(path)]
+    if costs := speed.text(folder / "benchmarks"):
+        parts += ["## What it costs", costs]
     if (path := folder / "benchmarks" / "scale.json").exists():
         parts += ["## A thousand runs", scale.text(path)]
     return "\n".join(part.rstrip() + "\n" for part in parts)
