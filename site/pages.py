@@ -18,8 +18,8 @@ def notebook(word: str) -> str:
     if not found:
         raise ValueError(f"no notebook has {word!r} in its name")
     path = found[0]
-    words = re.sub(r"^\d+\s*·\s*", "", short(path))
-    return f"[notebook {int(path.stem[:2])}, {words}](notebooks/{path.name})"
+    number, words = re.fullmatch(r"(\w+)\s*·\s*(.+)", short(path)).groups()
+    return f"[notebook {number}, {words}](notebooks/{path.name})"
 
 
 def short(path: Path) -> str:

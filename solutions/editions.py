@@ -22,7 +22,7 @@ from nbformat import NotebookNode
 SOLUTIONS = Path(__file__).resolve().parent
 ROOT = SOLUTIONS.parent
 TAGS = ("solution", "mistake", "teacher")
-SECTION = re.compile(r"## (\d\d\.\d+) \((\d+) marks?\)")
+SECTION = re.compile(r"## (\d\d\w?\.\d+) \((\d+) marks?\)")
 
 
 def sections(path: Path) -> dict[str, list[NotebookNode]]:

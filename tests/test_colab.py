@@ -35,8 +35,8 @@ def test_every_notebook_begins_with_the_same_two_cells_and_asks_for_a_gpu(path):
     assert METADATA.items() <= notebook.metadata.items()
 
 
-def test_there_are_eleven_notebooks_and_the_cell_is_short():
-    assert len(NOTEBOOKS) >= 11
+def test_there_are_twelve_notebooks_and_the_cell_is_short():
+    assert len(NOTEBOOKS) >= 12
     assert len([line for line in SETUP.splitlines() if line.strip()]) <= 20
 
 

@@ -42,7 +42,7 @@ def test_every_notebook_is_run_in_the_quick_profile_or_in_yours(ran, monkeypatch
         ran.clear()
         make.notebooks()
         run = [pair for pair in ran if "nbconvert" in pair[0]]
-        assert [words[-1] for words, _ in run] == make.NOTEBOOKS and len(run) >= 11
+        assert [words[-1] for words, _ in run] == make.NOTEBOOKS and len(run) >= 12
         assert {variables["ATTENTION_PROFILE"] for _, variables in run} == {used}
 
 

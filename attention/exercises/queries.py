@@ -7,8 +7,9 @@ from scipy import stats
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from attention.blocks import NonLocal
 from attention.exercises.ask import exercise, numbers_by_digest
-from attention.exercises.probes import same
+from attention.exercises.probes import expect_block, same, the_map
 from attention.explain import faithfulness
 
 numbers_by_digest(
@@ -20,21 +21,14 @@ numbers_by_digest(
 )
 numbers_by_digest(
     "06.2",
-    "a number of MiB, to two decimals",
-    "How many tokens are there with the class token, and how many weights has a head?",
-    ["b47aed9a77cb"],
-    step=0.01,
-)
-numbers_by_digest(
-    "06.3",
     "a whole number of layers",
     "How far does one layer carry, straight and along the diagonal?",
-    ["8e28ebf26ba2"],
+    ["d6b7176c9f84"],
 )
 
 
 @exercise(
-    "06.4",
+    "06.3",
     "a function of q, k and v, each (positions, d)",
     "Over which axis do the weights of one query add up to 1, and what keeps them from an extreme?",
 )
@@ -48,26 +42,29 @@ def is_attention(function: Callable) -> str | None:
 
 
 @exercise(
-    "06.5",
-    "a function of a list of matrices (T, T), first layer first, that gives one matrix (T, T)",
-    "Half of a layer's output is its input. Which layer's matrix stands on the left of a product?",
+    "06.4",
+    "an attention.NonLocal(32) with some of its weights changed",
+    "When do all positions ask the same question? And what must the norm's weight not be?",
 )
-def is_rollout(function: Callable) -> str | None:
-    layers = [(3 * torch.randn(5, 5)).softmax(1) for _ in range(3)]
-    total = torch.eye(5)
-    for weights in layers:
-        total = (weights + torch.eye(5)) / 2 @ total
-    given = function(layers)
-    if given.shape != (5, 5) or not same(given.sum(1), torch.ones(5)):
-        return "the rows of what it gives do not add up to 1"
-    if same(given, total):
-        return None
-    backwards = function(layers[::-1])
-    return "it multiplies in the other order" if same(backwards, total) else "it is another matrix"
+@torch.no_grad()
+def adds_the_same_everywhere(block: nn.Module) -> str | None:
+    if not isinstance(block, NonLocal):
+        return "this is no NonLocal"
+    x = 3 * torch.randn(2, 32, 6, 5)
+    weights, added = the_map(expect_block(block), x, "positions"), block(x) - x
+    if float(added.abs().max()) < 1e-4:
+        return "it adds nothing: it is still the identity"
+    if float((added - added.mean((2, 3), keepdim=True)).abs().max()) > 1e-4:
+        return "what it adds differs from position to position"
+    if float(weights.std(3).max()) < 1e-4:
+        return "its weights are all equal: it adds an average, and chooses nothing"
+    if same(added[0, :, 0, 0], added[1, :, 0, 0]):
+        return "it adds the same to both pictures"
+    return None
 
 
 @exercise(
-    "06.6",
+    "06.5",
     "a function of q, k and v, each (n, d), that gives (n, d)",
     "A product of three matrices can be made in two orders. Which one never has n × n numbers?",
 )
