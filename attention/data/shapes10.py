@@ -31,7 +31,7 @@ COS = np.array([round(4096 * math.cos(2 * math.pi * k / TURN)) for k in range(TU
 SIN = np.roll(COS, TURN // 4)
 
 
-def shapes10(train: int = 3000, test: int = 1000, seed: int = 0, size: int = 32) -> Dataset:
+def shapes10(train: int = 8000, test: int = 1000, seed: int = 0, size: int = 32) -> Dataset:
     """Draw Shapes-10: a Dataset whose splits have masks.
 
     train, test: numbers of images, multiples of 10 (the classes are balanced).
