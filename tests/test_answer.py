@@ -154,3 +154,13 @@ def test_the_report_has_every_pair_of_a_block_and_a_plain_network_of_its_cost():
         for number in (pair.difference, pair.low, pair.high):
             assert f"{number:+.2f}".replace("-", "−") in line
         assert f"{pair.p_corrected:.3f}" in line and pair.baseline in line
+
+
+def test_the_table_tells_what_a_step_takes_where_it_was_measured():
+    runs = planned({})
+    steps = pd.Series({PLAIN: 1.0, "resnet20 + cbam": 1.5})
+    lines = report.comparison(runs, steps).splitlines()
+    assert lines[0].rstrip(" |").endswith("training step")
+    [cbam] = [line for line in lines if "| cbam" in line]
+    [eca] = [line for line in lines if "| eca" in line]
+    assert cbam.rstrip(" |").endswith("× 1.50") and eca.rstrip(" |").endswith("–")

@@ -8,7 +8,7 @@ from attention.files import read_record, replacing
 from attention.results import answer, everything, plan, scale, speed
 from attention.results.overview import intervals, numbers
 from attention.results.statistics import means
-from attention.results.tables import as_markdown, frame, labels, read
+from attention.results.tables import as_markdown, frame, labels, read, read_costs
 from attention.settings import home
 
 # Trials of a recipe, each of one seed, on training images held out.
@@ -45,23 +45,27 @@ def answered(folder: str | Path | None = None) -> str:
     folder: as in `text`.
     """
     folder = Path(folder) if folder else home() / "data"
-    parts, table = [], frame(read(folder / "runs"))
+    parts, table, steps, where = [], frame(read(folder / "runs")), None, ""
+    if (path := folder / "benchmarks" / "mechanisms.json").exists():
+        costs, where = read_costs(path)
+        steps, where = costs.time, f" Training step: {where}."
     for dataset, rows in table.groupby("dataset", sort=False) if len(table) else ():
         epochs = rows.epochs.max()
         runs = answer.planned(rows[rows.epochs == epochs])
         if len(runs) and not dataset.endswith(everything.ASIDE) and dataset != "shapes10":
             about = f"**{dataset}**, {runs.train_images.iloc[0]:,} training images, {epochs} epochs"
             places = (runs.hardware + ", " + runs.precision).unique()
-            words = " ".join(answer.sentences(runs))
-            parts.append(f"{about}, {'; '.join(places)}. {words}\n\n{comparison(runs)}")
+            words = " ".join(answer.sentences(runs)) + where
+            parts.append(f"{about}, {'; '.join(places)}. {words}\n\n{comparison(runs, steps)}")
             if runs.seed.nunique() >= plan.SEEDS:
                 parts.append(f"Against plain networks of the same cost:\n\n{controls(runs)}")
     return "\n\n".join(parts) or "No network of the plan has been trained on a whole dataset yet."
 
 
-def comparison(runs: pd.DataFrame) -> str:
+def comparison(runs: pd.DataFrame, steps: pd.Series | None = None) -> str:
     """The table of the plan's networks as Markdown; runs: from `answer.planned`.
 
+    steps: by name, how many times the plain network's step a training step takes.
     Before the last seed it shows accuracies alone: nobody tests before the end.
     """
     found = means(runs)
@@ -80,6 +84,8 @@ def comparison(runs: pd.DataFrame) -> str:
         shown["verdict"] = pairs.verdict.fillna("–")
     shown["parameters"] = numbers(found.parameters, "{:,.0f}")
     shown["MFLOPs"] = numbers(found.mflops, "{:.1f}")
+    if steps is not None:
+        shown["training step"] = numbers(steps.reindex(found.index), "× {:.2f}")
     return as_markdown(shown)
 
 
