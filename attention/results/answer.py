@@ -91,9 +91,10 @@ def sentences(runs: pd.DataFrame) -> list[str]:
     """
     seeds = sorted(runs.seed.unique())
     if len(seeds) < plan.SEEDS:
-        return [
-            f"{len(seeds)} of {plan.SEEDS} seeds are trained: there is no verdict before the last."
-        ]
+        begun = f"{len(seeds)} of {plan.SEEDS} seeds"
+        if absent := _absent(runs):
+            begun += f", without {', '.join(absent)},"
+        return [f"{begun} are trained: there is no verdict before the last."]
     pairs, short = differences(runs), labels(runs)
     found = []
     for verdict, words in zip(VERDICTS, (
@@ -112,6 +113,13 @@ def sentences(runs: pd.DataFrame) -> list[str]:
         "four cases of five."
     )
     return found
+
+
+def _absent(runs: pd.DataFrame) -> list[str]:
+    """The networks of the plan that no run is of, in short."""
+    blocks = [name for name in (*plan.PAPERS, "hybrid") if name not in set(runs.block)]
+    controls = len(plan.CONTROLS) - runs[runs.role == "control"].name.nunique()
+    return blocks + ([f"{controls} of the plain networks of equal cost"] if controls else [])
 
 
 def _listed(rows: pd.DataFrame, short: dict[str, str]) -> str:
