@@ -82,6 +82,7 @@ def test() -> None:
         python(
             "-m", "pytest", "-q", *WORKERS, "--dist", "loadfile", "--nbval", *NOTEBOOKS,
             ATTENTION_HOME=home, ATTENTION_DATA="shapes10", ATTENTION_PROFILE="smoke",
+            OMP_NUM_THREADS="1",  # as many kernels as cores: more threads wait for each other
         )  # fmt: skip
 
 

@@ -47,7 +47,7 @@ from attention.training import Run, compared, evaluate, fit, key, machine, predi
 # How many images: of training images, to choose a network's own map by; of test images, for the
 # maps against their masks, for the removal of pixels, and for the accuracy without a map.
 IMAGES = {
-    "smoke": {"choice": 40, "located": 60, "removed": 12, "answered": 100},
+    "smoke": {"choice": 20, "located": 40, "removed": 4, "answered": 40},
     "quick": {"choice": 500, "located": 1000, "removed": 100, "answered": 2000},
     "full": {"choice": 500, "located": 1000, "removed": 1000, "answered": 10000},
 }
