@@ -114,7 +114,7 @@ def survey(
         slowest = max(slowest, time.monotonic() - begun)
     left = [run.name for run, record in zip(runs, found, strict=True) if record is None]
     if left:
-        print(f"{what}: not measured within {minutes} minutes: {', '.join(left)}")
+        print(f"{what}: not measured, for want of minutes: {', '.join(left)}")
     return [record for record in found if record is not None]
 
 

@@ -116,11 +116,13 @@ def dots(
                 lw=1.2, label=name,
             )  # fmt: skip
         axis.set(xlabel=label, xlim=limits)
+        axis.locator_params(axis="x", nbins=5)
         axis.grid(axis="y", color="0.93")
         axis.set_axisbelow(True)
     axes[0, 0].set_yticks(range(len(places)), list(places))
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside right center", fontsize="small")
+    if len(maps) > 1:
+        handles, names = axes[0, 0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside right center", fontsize="small")
     return figure
 
 
@@ -139,7 +141,10 @@ def cascade(table: pd.DataFrame, title: str) -> Figure:
         axis.fill_between(x, part.low, part.high, color=colour, alpha=0.2, lw=0)
     axis.axhline(0, color="0.6", lw=1, ls=":")
     axis.set_xticks(range(len(layers)), layers, rotation=60, ha="right", fontsize="x-small")
-    axis.set(ylim=(-0.75, 1.05), ylabel="rank correlation with\nthe trained network's map")
+    axis.set(
+        ylim=(min(-0.1, table.low.min() - 0.05), 1.05),
+        ylabel="rank correlation with\nthe trained network's map",
+    )
     axis.set(xlabel="randomised up to this layer, from the output to the input", title=title)
     axis.legend(fontsize="small")
     return figure
