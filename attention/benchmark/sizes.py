@@ -33,7 +33,7 @@ def growth(
                 shape = (size["batch"], size["channels"], size["side"], size["side"])
                 module = BLOCKS[block](size["channels"]).to(device).train()
                 steps[block, what, value] = forward_and_backward(module, shape, precision)
-    times = pd.DataFrame(in_turns(steps, rounds, progress)).median()
+    times = pd.DataFrame(in_turns(steps, rounds, progress)).median().sort_index()
     rows = []
     for block in blocks:
         for what, values in GRID.items():
