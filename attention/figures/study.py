@@ -86,7 +86,7 @@ def against(
     figure, axis = plt.subplots(figsize=(9.5, 0.13 * len(points) + 3.4))
     axis.set_ylim(limits)
     height = limits[1] - limits[0]
-    ends = _apart(points["mean"].clip(*limits), 0.9 * height / max(len(points), 20))
+    ends = _apart(points["mean"].clip(*limits), 0.9 * height / max(len(points), 16))
     for (name, point), end in zip(points.iterrows(), ends, strict=True):
         colour, marker = look(family[name])
         y = np.clip(point["mean"], *limits)
