@@ -7,6 +7,7 @@ ATTENTION_OFFLINE   1: nothing is downloaded
 ATTENTION_MINUTES   how long a notebook may train, in every profile; what is missing stays missing
 ATTENTION_RETRAIN   1: train again what comes trained with the repository
 ATTENTION_COMPILED  1: compile what is trained; auto: where it pays; else 0
+ATTENTION_CUDA_GRAPHS  1: on a GPU, record the training step once and replay it
 
 A variable that is empty counts as not set. Each is read where it is used, never at import. A
 notebook's form sets them by `choose`.
@@ -185,3 +186,9 @@ def compiled() -> bool | None:
     return {"0": False, "1": True, "auto": None}[
         one_of("ATTENTION_COMPILED", chosen, ("0", "1", "auto"))
     ]
+
+
+def cuda_graphs() -> bool:
+    """Whether `fit` replays the training step on a GPU as a CUDA graph: `ATTENTION_CUDA_GRAPHS`."""
+    chosen = os.environ.get("ATTENTION_CUDA_GRAPHS") or "0"
+    return one_of("ATTENTION_CUDA_GRAPHS", chosen, ("0", "1")) == "1"

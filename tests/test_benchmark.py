@@ -1,6 +1,7 @@
 """Costs: where a number comes from, and what is not measured."""
 
 import json
+import sys
 
 import pandas as pd
 import pytest
@@ -197,6 +198,14 @@ def test_growth_is_the_slope_of_a_straight_line(monkeypatch):
     })  # fmt: skip
     found = sizes.growth(("se",), 1).set_index("grows with")
     assert found.exponent.round(6).to_dict() == {"batch": 1, "channels": 0.5, "side": 2}
+
+
+def test_a_replayed_step_is_timed_beside_the_same_step_as_it_is_written(monkeypatch):
+    module, made = sys.modules["attention.benchmark.trainer"], []
+    monkeypatch.setattr(module, "STEPS", 2)
+    monkeypatch.setattr(module, "Replayed", lambda step, parameters: made.append(step) or step)
+    found = benchmark.replayed(shapes10(80, 20), 1, progress=False)
+    assert len(made) == 1 and found["times"] == found["replayed"] / found["as written"] > 0
 
 
 def test_an_ordinary_pipeline_trains_on_the_same_images():

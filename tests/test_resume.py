@@ -152,7 +152,7 @@ def test_each_session_tells_its_own_machine(images, monkeypatch):
         if number == 0:
             stop_after_an_epoch(RUN, images, monkeypatch)
     assert fit(RUN, images)["cost"]["sessions"] == [
-        {"from_epoch": n + 1, "precision": "float32", "compiled": False,
+        {"from_epoch": n + 1, "precision": "float32", "compiled": False, "cuda_graphs": False,
          "hardware": f"machine {n}", "threads": 10 + n, "torch": f"{n}.0"}
         for n in range(2)
     ]  # fmt: skip

@@ -6,9 +6,10 @@
     python -m attention.benchmark networks      the papers' blocks in ResNet-20, also fused
     python -m attention.benchmark mechanisms    every block, pooling and transformer in it
     python -m attention.benchmark trainer       fit's loop beside its own step, and beside an
-                                                ordinary pipeline of Dataset and DataLoader
+                                                ordinary pipeline of Dataset and DataLoader; on
+                                                a GPU, its step with a CUDA graph
     python -m attention.benchmark inference     an answer: as written, fused, folded, onnxruntime
-    python -m attention.benchmark.sizes        cost against batch, channels and side, exponents
+    python -m attention.benchmark growth        cost against batch, channels and side, exponents
     python -m attention.benchmark explain       every measure of a network's maps, 1,000 images
 
 Each writes what it has found to data/benchmarks/, from which RESULTS.md, the README's costs and the
@@ -31,7 +32,7 @@ from attention.benchmark.blocks import beside_peers
 from attention.benchmark.maps import explanation
 from attention.benchmark.sizes import growth
 from attention.benchmark.timing import in_turns, seconds
-from attention.benchmark.trainer import pipeline, trainer_overhead
+from attention.benchmark.trainer import pipeline, replayed, trainer_overhead
 from attention.benchmark.whole import (
     costs,
     costs_of,
@@ -43,6 +44,6 @@ from attention.benchmark.whole import (
 
 __all__ = [
     "answering", "beside_peers", "costs", "costs_of", "eager_and_fused", "explanation",
-    "four_blocks", "growth", "in_turns", "inference", "mechanisms", "pipeline", "seconds",
-    "trainer_overhead",
+    "four_blocks", "growth", "in_turns", "inference", "mechanisms", "pipeline", "replayed",
+    "seconds", "trainer_overhead",
 ]  # fmt: skip

@@ -43,16 +43,22 @@ def mechanisms(rounds: int, short: bool = False) -> pd.DataFrame:
 
 
 def trainer(rounds: int, short: bool = False) -> pd.DataFrame:
-    """`fit` beside its bare step, and beside an ordinary pipeline."""
+    """`fit` beside its bare step, beside an ordinary pipeline, and on a GPU with CUDA graphs."""
     data = load()
     loop = benchmark.trainer_overhead(data, rounds)
     ordinary = benchmark.pipeline(data, 8 if short else 24, rounds)
-    return pd.DataFrame([
+    rows = [
         {"compared": "the bare step", "fit": loop["fit"], "other": loop["bare step"],
          "times": loop["share"]},
         {"compared": "an ordinary pipeline", "fit": ordinary["fit"], "other": ordinary["ordinary"],
          "times": ordinary["times"]},
-    ])  # fmt: skip
+    ]  # fmt: skip
+    if device_here().type == "cuda":
+        graphs = benchmark.replayed(data, rounds)
+        rows.append({"compared": "the bare step without CUDA graphs, with them",
+                     "fit": graphs["replayed"], "other": graphs["as written"],
+                     "times": graphs["times"]})  # fmt: skip
+    return pd.DataFrame(rows)
 
 
 def inference(rounds: int, short: bool = False) -> pd.DataFrame:

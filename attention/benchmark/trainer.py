@@ -12,7 +12,9 @@ from tqdm.auto import tqdm
 from attention.benchmark.timing import device_here, in_turns
 from attention.checks import at_least_one
 from attention.data import Batches, Dataset
-from attention.training import Run, Trainer, machine
+from attention.training import Replayed, Run, Trainer, machine
+
+STEPS = 50  # of a GPU, timed together
 
 
 def trainer_overhead(data: Dataset, rounds: int = 5, progress: bool = True) -> dict[str, float]:
@@ -42,6 +44,31 @@ def trainer_overhead(data: Dataset, rounds: int = 5, progress: bool = True) -> d
         "bare step": len(batches) * len(images) / statistics.median(times["bare step"]),
     }
     return {**rates, "share": rates["fit"] / rates["bare step"]}
+
+
+def replayed(data: Dataset, rounds: int = 5, progress: bool = True) -> dict[str, float]:
+    """Images per second of a step on a GPU, as it is written and with its CUDA graph.
+
+    On the default network, with one batch in memory.
+    """
+    run, device = Run().resolved(), device_here()
+    part = data.train.spread(min(len(data.train), run.batch_size))
+    batches = Batches(part, run.batch_size, run.seed, device, data.mean, data.std, crop=run.crop)
+    images, labels = next(iter(batches.epoch(0)))
+    steps = {}
+    for name in ("as written", "replayed"):
+        trainer = Trainer(run, len(data.classes), 10**6, device, machine.precision(device))
+        if name == "replayed":
+            trainer.gradients = Replayed(trainer.compute, trainer.network.parameters())
+
+        def several(trainer: Trainer = trainer) -> None:
+            for _ in range(STEPS):
+                trainer.train_step(images, labels)
+
+        steps[name] = several
+    times = in_turns(steps, rounds, progress)
+    rates = {n: STEPS * len(images) / statistics.median(spent) for n, spent in times.items()}
+    return {**rates, "times": rates["replayed"] / rates["as written"]}
 
 
 class Ordinary(Images):

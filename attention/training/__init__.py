@@ -12,11 +12,13 @@ trainer     the loop: epochs, steps, the schedule, the checkpoint; evaluate(), p
 ahead       how long a run will take, and the line that says so before it begins
 machine     what the machine is and what it is fast in
 compiled    worth_compiling(): whether a training pays for the compiler
+graphs      Replayed: gradients on a GPU, recorded once as a CUDA graph
 """
 
 from attention.training.ahead import duration
 from attention.training.compared import compared
 from attention.training.fit import Files, fit, recorded, trained
+from attention.training.graphs import Replayed
 from attention.training.keys import key
 from attention.training.pretrained import pretrained
 from attention.training.recipes import RECIPES
@@ -24,6 +26,6 @@ from attention.training.run import Options, Run
 from attention.training.trainer import Trainer, evaluate, predict
 
 __all__ = [
-    "RECIPES", "Files", "Options", "Run", "Trainer", "compared", "duration",
+    "RECIPES", "Files", "Options", "Replayed", "Run", "Trainer", "compared", "duration",
     "evaluate", "fit", "key", "predict", "pretrained", "recorded", "trained",
 ]  # fmt: skip

@@ -12,18 +12,20 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm.auto import tqdm
 
-from attention import checks
+from attention import checks, settings
 from attention.cost import evaluating
 from attention.data import Batches, Dataset, Split, in_order
 from attention.files import rounded, save_checkpoint
 from attention.networks import fuse, unfuse
 from attention.training import machine
+from attention.training.graphs import Replayed, can_be_recorded
 from attention.training.run import Run
 
 # What a checkpoint holds of a trainer.
 STATES = ("network", "optimizer", "scaler")
 COUNTS = ("step", "history", "seconds", "peak_memory", "sessions")
 Batch = tuple[torch.Tensor, torch.Tensor]  # images (B, 3, H, W), labels (B,)
+LOOK = {"cpu": 8, "cuda": 64}  # steps after which the loss is looked at: a GPU has to wait for it
 
 
 class Trainer:
@@ -44,6 +46,7 @@ class Trainer:
         self.autocast = machine.autocast(device, precision)
         # float16 has few small numbers: the loss is scaled up, the gradients down again
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "float16")
+        self.gradients = self.compute
         self.step, self.history, self.seconds = 0, [], []
         self.peak_memory, self.sessions = 0, []
 
@@ -51,9 +54,14 @@ class Trainer:
         """All epochs that are left, with a checkpoint after each; see `fit` for `progress`."""
         here, session = machine.describe(self.device), {"from_epoch": len(self.history) + 1}
         session |= {name: here[name] for name in ("hardware", "threads", "torch")}
-        self.sessions.append(session | {"precision": self.precision, "compiled": self.compiled})
+        recorded = settings.cuda_graphs() and can_be_recorded(self.network, self.device)
+        how = {"precision": self.precision, "compiled": self.compiled, "cuda_graphs": recorded}
+        self.sessions.append(session | how)
         if self.compiled:
             fuse(self.network)
+        if recorded:
+            learned = [p for p in self.network.parameters() if p.requires_grad]
+            self.gradients = Replayed(self.compute, learned)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
         with tqdm(
@@ -77,8 +85,7 @@ class Trainer:
                 seen += len(labels)
                 if self.compiled and "compile_seconds" not in self.sessions[-1]:
                     self.sessions[-1]["compile_seconds"] = time.perf_counter() - start
-                # to look at the loss makes a GPU wait, so it is done at every eighth step
-                if number % 8 == 0 or number == count:
+                if number % LOOK[self.device.type] == 0 or number == count:
                     self.check(float(losses))
                     self.watch_memory()
                     means = f"loss {float(losses) / seen:.3f}, accuracy {int(correct) / seen:.1%}"
@@ -95,14 +102,19 @@ class Trainer:
         """One step of the optimiser; gives the loss and how many answers were right."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * self.learning_rate()
+        loss, right = self.gradients(images, labels)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.step += 1
+        return loss, right
+
+    def compute(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The gradients of one batch, anew; gives the loss and how many answers were right."""
         with self.autocast:
             logits = self.network(images)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.run.label_smoothing)
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.step += 1
         return loss.detach(), (logits.detach().argmax(1) == labels).sum()
 
     def learning_rate(self) -> float:
