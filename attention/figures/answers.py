@@ -86,7 +86,7 @@ def confusion(table: pd.DataFrame, title: str) -> Figure:
     )  # fmt: skip
     highest = shares.mask(right).max(axis=None)
     for (row, column), share in np.ndenumerate(shares.to_numpy()):
-        if not np.isnan(share) and (row == column or share > 0.5):
+        if not np.isnan(share) and (row == column or round(share) >= 1):
             weight = "bold" if row == column else "normal"
             dark = row != column and share > 0.6 * highest
             axis.text(

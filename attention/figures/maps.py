@@ -184,6 +184,7 @@ def variation(maps: Mapping[str, torch.Tensor]) -> Figure:
         )
         axis.set(xlabel=label, ylabel="", title=title, xlim=(0, 1 if column == "value" else None))
         axis.xaxis.set_major_locator(MaxNLocator(5))
+    axes[0].set_ylabel("gate")
     axes[0].axvline(0.5, color="0.6", lw=1, ls=":")
     return figure
 
