@@ -134,6 +134,9 @@ def test_blocks_stand_beside_their_peers_and_beside_a_product():
     # passes over 4·32·8·8 numbers of 4 bytes
     assert one.gb_s == pytest.approx(one.passes * 32768 / (one.ms / 1000) / 1e9)
     assert one.low <= one.times <= one.high
+    # the product keeps its input and its gate of 32 numbers; CBAM the map between its gates, too
+    assert rows.kept["a product", "here"] == 1 + 32 / 8192
+    assert 2 < one.kept < 2.5
 
 
 @pytest.mark.parametrize("name", ["se", "cbam"])
@@ -224,6 +227,20 @@ def test_what_was_measured_is_told_in_results(own_home, monkeypatch, capsys):
     command.main(["networks", "--rounds", "2"])
     text = speed.text(own_home / "data" / "benchmarks")
     assert "| se" in text and "1.20" in text and "1.25" in text and "2 rounds" in text
+
+
+def test_what_blocks_keep_and_a_note_on_a_measurement_are_told(own_home, monkeypatch, capsys):
+    from attention.results import speed
+
+    rows = benchmark.beside_peers(((4, 32, 8, 8),), 1, "float32", fused=False, progress=False)
+    rows = rows.assign(precision="float32")
+    monkeypatch.setitem(command.WHAT, "blocks", lambda rounds, short: rows)
+    command.main(["blocks", "--rounds", "1"])
+    folder = own_home / "data" / "benchmarks"
+    assert speed.KEPT in speed.text(folder)
+    record = json.loads((folder / "blocks.json").read_text())
+    (folder / "blocks.json").write_text(json.dumps(record | {"note": "Why it is so."}))
+    assert speed.text(folder).endswith("Why it is so.")
 
 
 def test_the_figure_has_a_panel_for_each_shape_and_precision():

@@ -9,6 +9,7 @@ from torch import nn
 
 from attention.benchmark.timing import device_here, forward_and_backward, in_turns
 from attention.blocks import BAM, CBAM, ECA, SE
+from attention.cost import kept_for_backward
 from attention.networks import fuse
 from attention.training import machine
 
@@ -72,7 +73,8 @@ def beside_peers(
     `fuse` makes of the blocks. A row a shape, block and form ("here", "here, fused", "timm", …):
     ms, the median over the rounds; times, the median of the ratios to the product within a round,
     low and high their quartiles; passes, how often the map must be read or written at least
-    (`PASSES`), and bound, what follows from them; gb_s, the bytes of these passes per second.
+    (`PASSES`), and bound, what follows from them; gb_s, the bytes of these passes per second; kept,
+    how many maps' bytes are kept from forward to backward, the block's input among them.
     """
     device = device_here()
     precision = machine.precision(device, precision)
@@ -90,6 +92,7 @@ def beside_peers(
             name: forward_and_backward(module.to(device).train(), shape, precision)
             for name, module in modules.items()
         }
+        kept = {name: maps_kept(module, shape, precision) for name, module in modules.items()}
         times = pd.DataFrame(in_turns(steps, rounds, progress))
         ratios = times.div(times[FLOOR, "here"], axis=0)
         size = torch.Size(shape).numel() * getattr(torch, precision).itemsize
@@ -101,6 +104,15 @@ def beside_peers(
                 "times": ratio.median(), "low": ratio.quantile(0.25),
                 "high": ratio.quantile(0.75), "ms": 1000 * median,
                 "passes": passes, "bound": passes / PASSES[FLOOR],
-                "gb_s": passes * size / median / 1e9,
+                "gb_s": passes * size / median / 1e9, "kept": kept[block, form],
             })  # fmt: skip
     return pd.DataFrame(parts)
+
+
+def maps_kept(module: nn.Module, shape: tuple[int, int, int, int], precision: str) -> float:
+    """What a block keeps from forward to backward, as a multiple of the bytes of its input."""
+    device = next(module.parameters()).device
+    x = torch.randn(shape, device=device, dtype=getattr(torch, precision))
+    x = x.to(memory_format=torch.channels_last).requires_grad_()
+    with machine.autocast(device, precision):
+        return kept_for_backward(lambda: module(x)) / x.nbytes

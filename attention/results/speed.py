@@ -12,6 +12,7 @@ from attention.results.tables import as_markdown
 
 RECORD = {"machine": {"hardware": str, "threads": int, "precision": str, "torch": str},
           "rounds": int, "batch_size": int, "rows": [dict]}  # fmt: skip
+KEPT = "What a block keeps for the backward pass, its input among it, in maps."
 FORMS = ("here", "here, fused", "timm", "torchvision")
 
 
@@ -24,6 +25,10 @@ def text(folder: str | Path) -> str:
             record = read_record(path, RECORD)
             rows = pd.DataFrame(record["rows"])
             parts.append(f"**{title}** {_where(record)}\n\n{as_markdown(table(rows))}")
+            if name == "blocks" and "kept" in rows:
+                parts.append(f"**{KEPT}**\n\n{as_markdown(kept(rows))}")
+            if "note" in record:  # written by hand about this measurement: the next has none
+                parts.append(record["note"])
     return "\n\n".join(parts)
 
 
@@ -45,6 +50,16 @@ def blocks(rows: pd.DataFrame) -> pd.DataFrame:
     bound = wide.bound.map("{:.1f}".format)
     about = {"shape": wide["shape"], "precision": wide.precision, "block": wide.block}
     return pd.DataFrame({**about, **words, "bound by bytes": bound})
+
+
+def kept(rows: pd.DataFrame) -> pd.DataFrame:
+    """What the same blocks keep from forward to backward, in the first precision."""
+    rows = rows[rows.block.isin(["se", "eca", "cbam", "bam"])]
+    rows = rows[rows.precision == rows.precision.iloc[0]]
+    index = ["shape", "precision", "block"]
+    wide = rows.pivot_table("kept", index, "form", sort=False).reset_index()
+    forms = {form: numbers(wide[form], "{:.2f}") for form in FORMS if form in wide}
+    return pd.DataFrame({**{name: wide[name] for name in index}, **forms})
 
 
 def networks(rows: pd.DataFrame) -> pd.DataFrame:
