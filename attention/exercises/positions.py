@@ -187,14 +187,14 @@ def both_without_the_batch(block: nn.Module) -> str | None:
 numbers_by_digest(
     "05.1",
     "two whole numbers: the factor of sSE's arithmetic, and that of the number of weights",
-    "How many positions has a map of twice the side, and how many pairs of positions?",
-    ["59fc52ab75fb", "2ccbce0c0f44"],
+    "How many positions has a map of three times the side, and how many pairs of positions?",
+    ["d1df48071ec1", "427a3a0c1b39"],
 )
 numbers_by_digest(
     "05.2",
     "a whole number",
     "Query and key have C/r outputs each, the value one; all three have biases.",
-    ["593f009b1d5d"],
+    ["b08fe7c74804"],
 )
 
 
