@@ -58,6 +58,21 @@ def test_dots_stand_at_the_means_with_their_intervals():
     assert left.containers[0].get_label() == "own"  # the first colour
 
 
+def test_a_map_has_its_colour_whichever_others_are_there():
+    def colours(frame, by):
+        drawn = figures.dots(frame, {"first": "one"}, by=by).axes[0].containers
+        return {bars.get_label(): bars.lines[0].get_color() for bars in drawn}
+
+    frame = table().rename({"own": "gradient"}, level=1)
+    whole = pd.concat([frame.drop("Grad-CAM", level=1), table()])
+    without, every = colours(frame, "gradient"), colours(whole, "own")
+    assert without == {name: every[name] for name in ("Grad-CAM", "gradient")}
+    assert len(set(every.values())) == 3
+    others = table().rename({"own": "seed 0", "Grad-CAM": "seed 1"}, level=1)
+    found = colours(others, "seed 0")  # maps of other names
+    assert list(found) == ["seed 0", "seed 1"] and found["seed 0"] == every["own"]
+
+
 def test_dots_without_intervals():
     frame = table()
     frame.loc[:, (slice(None), ["low", "high"])] = np.nan

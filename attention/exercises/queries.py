@@ -105,6 +105,18 @@ class Patch(nn.Module):
         return self.classify(seen.mean((2, 3)))
 
 
+class AnswersOnly(nn.Module):
+    """What a network answers, without its gradients and its parts."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.hidden = (network,)  # in a tuple, so that it is no part of this module
+
+    @torch.no_grad()
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.hidden[0](x)
+
+
 @exercise(
     "07.2",
     "a function of (activations, gradients), both (N, C, H, W), that gives maps (N, H, W)",
@@ -161,14 +173,14 @@ def as_faithful_and_too_much(maps: torch.Tensor) -> str | None:
 
 @exercise(
     "07.5",
-    "a function of (network, images) that gives maps (N, H, W)",
-    "Change the picture in one place after another, or ask for the gradient of the winning logit.",
+    "a function of (network, images) that gives maps (N, H, W), from the network's answers alone",
+    "What must happen to the answer when a pixel that the network sees is changed?",
 )
 def finds_the_patch(function: Callable) -> str | None:
     hits = []
     for _ in range(8):
         row, column = torch.randint(0, 25, (2,)).tolist()
-        network, images = Patch(row, column).eval(), torch.randn(6, 3, 32, 32)
+        network, images = AnswersOnly(Patch(row, column)).eval(), torch.randn(6, 3, 32, 32)
         maps = function(network, images).detach()
         if maps.shape != (6, 32, 32):
             return f"for 6 images of 32×32 it gave {tuple(maps.shape)}"

@@ -11,6 +11,12 @@ from matplotlib.figure import Figure
 
 from attention.figures.base import MAPS, MARKERS, PALETTE, as_picture, not_empty
 
+# Of the maps that measures compare: each has its colour in every figure, whichever are there.
+ORDER = (
+    "own", "Grad-CAM", "Grad-CAM, chosen stage", "gradient", "centre", "random", "smooth noise",
+    "corner", "Grad-CAM, another image",
+)  # fmt: skip
+
 
 def explained(
     image: torch.Tensor,
@@ -93,11 +99,13 @@ def dots(
 
     table: as `findings.over_seeds` gives it; the intervals are drawn as bars where there are any.
     labels: {measure: what stands at its axis}. by: the map whose first measure orders the networks.
+    Maps have the colours of `ORDER`; where `by` is not among them, it has the first one.
     limits: of the axes; an interval may go beyond what a measure can be.
     """
     first = next(iter(not_empty("labels", labels)))
-    maps = table.index.unique(1)
-    maps = [*maps[maps == by], *maps[maps != by]]  # so that `by` has the first colour
+    order = ORDER if by in ORDER else (by,)
+    order = [*order, *(name for name in table.index.unique(1) if name not in order)]
+    maps = [name for name in order if name in table.index.unique(1)]
     means = table[first, "mean"].unstack()
     means = means.sort_values(by, na_position="first") if by in means else means
     places = {name: place for place, name in enumerate(means.index)}
@@ -110,7 +118,9 @@ def dots(
             part = table.xs(name, level=1)[measure]
             y = np.array([places[n] for n in part.index]) + 0.09 * (len(maps) / 2 - number)
             spread = np.abs(part[["low", "high"]].sub(part["mean"], axis=0)).T.to_numpy()
-            colour, marker = sns.color_palette(PALETTE)[number], MARKERS[number]
+            place = order.index(name)
+            colour = sns.color_palette(PALETTE)[place % 10]
+            marker = MARKERS[place % len(MARKERS)]
             axis.errorbar(
                 part["mean"], y, xerr=np.nan_to_num(spread), fmt=marker, color=colour, ms=5,
                 lw=1.2, label=name,
