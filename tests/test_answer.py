@@ -136,11 +136,13 @@ def test_sentences_say_what_the_table_says():
 def test_there_is_no_verdict_before_the_last_seed():
     runs = planned({"se": 0.8}, seeds=plan.SEEDS - 1)
     assert answer.sentences(runs) == [
-        "4 of 5 seeds, without hybrid, are trained: there is no verdict before the last."
+        "So far 4 of 5 seeds are trained. Still missing: the hybrid. "
+        "There is no verdict before the last seed."
     ]
     few = runs[(runs.block != "bam") & (runs.name != "resnet26-None")]
-    absent = "bam, hybrid, 1 of the plain networks of equal cost"
-    assert f"without {absent}, are trained" in answer.sentences(few)[0]
+    absent = "bam, the hybrid, 1 of the 2 plain networks of equal cost"
+    assert f" Still missing: {absent}. " in answer.sentences(few)[0]
+    assert answer.sentences(few[few.seed == 0])[0].startswith("So far 1 of 5 seeds is trained. ")
     assert "minus plain" not in report.comparison(runs)
 
 

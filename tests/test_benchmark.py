@@ -40,6 +40,7 @@ def test_committed_costs_are_taken_for_the_networks_that_were_measured(own_home)
     committed(own_home, [runs[0], runs[1], runs[3]], 64, parameters=1)
     found, where = benchmark.costs_of(runs, images(), progress=False)
     assert found.step_ms[runs[0].name] == 1 and found.memory_mib[runs[1].name] == 6
+    assert found.time[runs[1].name] == 1  # as it was measured, no ratio of the steps
     # ECA was not measured, the hybrid was another block then
     assert found.loc[[runs[2].name, runs[3].name]].isna().all(axis=None)
     assert "on abacus, 7 threads, float7" in where
@@ -52,7 +53,7 @@ def test_costs_of_another_setting_are_measured_here(own_home, case):
         committed(own_home, runs, 512 if case == "another batch" else 64)
     data = images(size=24 if case == "another size" else 32)
     found, where = benchmark.costs_of(runs, data, rounds=1, progress=False)
-    assert list(found.columns) == list(results.COSTS) and (found > 0).all(axis=None)
+    assert list(found.columns) == [*results.COSTS, "time"] and (found > 0).all(axis=None)
     assert where.startswith("measured here, median of 1 rounds")
 
 

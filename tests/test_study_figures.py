@@ -97,6 +97,8 @@ def test_networks_against_costs_stand_where_the_table_says_with_labels_apart(tab
     assert heights[0] == axis.get_ylim()[0] > 75
     assert axis.texts[0].get_text() == "vit-64 (plain)  58.00"
     assert axis.get_xscale() == ("log" if x == "step_ms" else "linear")
+    other = figures.against(table.rename(columns={x: "points"}), "points")  # no cost: it may be 0
+    assert other.axes[0].get_xscale() == "linear"
     found = boxes(figure, axis.texts)
     assert len(found) == len(NAMES) and not overlaps(found)
     bottoms = [box.y0 for box in found]

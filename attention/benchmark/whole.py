@@ -123,7 +123,8 @@ def _runs(runs):
 def costs_of(
     runs: Sequence[Run], data: Dataset, rounds: int = 2, progress: bool = True
 ) -> tuple[pd.DataFrame, str]:
-    """What each network costs: a frame with `COSTS`, one row a run, and a sentence on its origin.
+    """What each network costs: a frame with `COSTS` and the `time` of `costs`, one row a run, and a
+    sentence on its origin.
 
     The committed measurement, data/benchmarks/mechanisms.json, if it has the first of `runs` on
     images and classes like those of `data`, and as large; a network that it lacks, or has in
@@ -138,11 +139,11 @@ def costs_of(
         same = [name for name, count in sizes.items() if rows.parameters.get(name) == count]
         first = runs[0].resolved()
         if first.name in same and rows.batch_size[first.name] == first.batch_size:
-            table = rows.reindex(columns=COSTS).loc[same].reindex(list(sizes))
+            table = rows.reindex(columns=[*COSTS, "time"]).loc[same].reindex(list(sizes))
             return table, f"measured by python -m attention.benchmark mechanisms: {where}"
     table = costs(runs, data, rounds, progress).join(inference(runs, data, rounds, progress))
     device = machine.default_device()
-    return table[list(COSTS)], (
+    return table[[*COSTS, "time"]], (
         f"measured here, median of {rounds} rounds, on {machine.describe(device)['hardware']} in "
         f"{machine.precision(device)}"
     )

@@ -55,9 +55,9 @@ class Hybrid(nn.Sequential):
     residual: x · (1 + map) in place of x · map.
     reduction: by how much the hidden layers of the parts are smaller than the channels.
 
-    The defaults are the winner of the search that notebook 10 shows, chosen on held-out training
-    images of CIFAR-10. The space itself was written down when test results of its parents, with one
-    seed, were known. An option that is left out is the winner's.
+    The defaults won an earlier search, on held-out training images of CIFAR-10 in a smaller network
+    (`Run`'s "fast" one); the hybrid of the comparison has options of its own, see `results.plan`.
+    The space itself was written down when test results of its parents, with one seed, were known.
 
     (N, C, H, W) → the same shape.
     """

@@ -100,7 +100,7 @@ def against(
             textcoords=axis.get_yaxis_transform(), va="center", fontsize="small", color=colour,
             arrowprops=LEADER, zorder=0,
         )  # fmt: skip
-    if points[x].min() > 0 and points[x].max() > 5 * points[x].min():
+    if x in AXES and points[x].min() > 0 and points[x].max() > 5 * points[x].min():
         axis.set_xscale("log")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_minor_formatter(NullFormatter())

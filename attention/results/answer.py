@@ -91,10 +91,9 @@ def sentences(runs: pd.DataFrame) -> list[str]:
     """
     seeds = sorted(runs.seed.unique())
     if len(seeds) < plan.SEEDS:
-        begun = f"{len(seeds)} of {plan.SEEDS} seeds"
-        if absent := _absent(runs):
-            begun += f", without {', '.join(absent)},"
-        return [f"{begun} are trained: there is no verdict before the last."]
+        begun = f"So far {len(seeds)} of {plan.SEEDS} seeds {'is' if len(seeds) == 1 else 'are'} "
+        missing = f" Still missing: {', '.join(absent)}." if (absent := _absent(runs)) else ""
+        return [f"{begun}trained.{missing} There is no verdict before the last seed."]
     pairs, short = differences(runs), labels(runs)
     found = []
     for verdict, words in zip(VERDICTS, (
@@ -117,9 +116,11 @@ def sentences(runs: pd.DataFrame) -> list[str]:
 
 def _absent(runs: pd.DataFrame) -> list[str]:
     """The networks of the plan that no run is of, in short."""
-    blocks = [name for name in (*plan.PAPERS, "hybrid") if name not in set(runs.block)]
+    blocks = [name for name in plan.PAPERS if name not in set(runs.block)]
+    blocks += [] if "hybrid" in set(runs.block) else ["the hybrid"]
     controls = len(plan.CONTROLS) - runs[runs.role == "control"].name.nunique()
-    return blocks + ([f"{controls} of the plain networks of equal cost"] if controls else [])
+    few = f"{controls} of the {len(plan.CONTROLS)} plain networks of equal cost"
+    return blocks + ([few] if controls else [])
 
 
 def _listed(rows: pd.DataFrame, short: dict[str, str]) -> str:

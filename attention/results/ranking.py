@@ -17,8 +17,9 @@ def complete(table: pd.DataFrame) -> pd.DataFrame:
 
 class Ranks(NamedTuple):
     """table: a row a network, with mean, best and worst rank, best network first; by_seed: a row
-    a seed, a column a network; agreement: Kendall's W, from 0 (another order each seed) to 1 (the
-    same order); p: of Friedman's test that all networks rank alike."""
+    a seed, a column a network; agreement: Kendall's W, 1 where all seeds give the same order, about
+    one over the number of seeds where their orders have nothing to do with each other; p: of
+    Friedman's test that all networks rank alike."""
 
     table: pd.DataFrame
     by_seed: pd.DataFrame

@@ -13,6 +13,10 @@ from attention.results.tables import as_markdown
 RECORD = {"machine": {"hardware": str, "threads": int, "precision": str, "torch": str},
           "rounds": int, "batch_size": int, "rows": [dict]}  # fmt: skip
 KEPT = "What a block keeps for the backward pass, its input among it, in maps."
+NOTES = {  # behind where a table was measured
+    "networks": " This is another measurement than that of the training steps above; the ratios of "
+    "two measurements differ by a few percent."
+}
 FORMS = ("here", "here, fused", "timm", "torchvision")
 
 
@@ -24,7 +28,8 @@ def text(folder: str | Path) -> str:
         if path.exists():
             record = read_record(path, RECORD)
             rows = pd.DataFrame(record["rows"])
-            parts.append(f"**{title}** {_where(record)}\n\n{as_markdown(table(rows))}")
+            about = _where(record) + NOTES.get(name, "")
+            parts.append(f"**{title}** {about}\n\n{as_markdown(table(rows))}")
             if name == "blocks" and "kept" in rows:
                 parts.append(f"**{KEPT}**\n\n{as_markdown(kept(rows))}")
             if "note" in record:  # written by hand about this measurement: the next has none
