@@ -74,6 +74,17 @@ def test_every_notebook_has_its_exercises_and_its_page():
         assert len(keys) >= 4
 
 
+def test_the_table_for_teachers_has_the_minutes_and_marks_of_the_pages():
+    text = (ROOT / "docs" / "teachers.md").read_text(encoding="utf-8")
+    rows = [re.split(r" *\| *", line)[1:-1] for line in text.splitlines() if line.startswith("|")]
+    said = list(zip(*(row[1:] for row in rows if "---" not in row[0]), strict=True))
+    assert [name for name, *_ in said] == [number(page).lstrip("0") or "0" for page in PAGES]
+    for (_, read_and_run, exercises, marks), page in zip(said, PAGES, strict=True):
+        wanted = r"\*\*Minutes.\*\* (\d+) to read .*?(\d+) for the .*?\*\*Marks:\*\* (\d+)"
+        found = re.search(wanted, page.read_text(encoding="utf-8"), re.DOTALL)
+        assert found.groups() == (read_and_run, exercises.partition(",")[0], marks), page.stem
+
+
 @pytest.mark.parametrize("page", PAGES, ids=number)
 def test_the_page_for_the_teacher(page):
     text = page.read_text(encoding="utf-8")
