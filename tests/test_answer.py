@@ -143,7 +143,11 @@ def test_there_is_no_verdict_before_the_last_seed():
     absent = "bam, the hybrid, 1 of the 2 plain networks of equal cost"
     assert f" Still missing: {absent}. " in answer.sentences(few)[0]
     assert answer.sentences(few[few.seed == 0])[0].startswith("So far 1 of 5 seeds is trained. ")
-    assert "minus plain" not in report.comparison(runs)
+    table = report.comparison(runs)
+    assert "minus plain" not in table and "95 % interval" not in table
+    first = runs.sort_values(["name", "seed"]).groupby("name", sort=False).test_accuracy.agg(list)
+    for accuracies in first:
+        assert ", ".join(f"{accuracy:.2f}" for accuracy in accuracies) in table
 
 
 def test_the_report_in_the_repository_is_that_of_its_records():

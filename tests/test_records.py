@@ -119,13 +119,13 @@ def test_markdown_keeps_datasets_apart_and_marks_single_runs():
 
 
 def test_markdown_gives_intervals_differences_and_costs():
-    runs = study({PLAIN: (80.0, 82.0), "fast-16 + a": (84.0, 86.5)})
+    runs = study({PLAIN: (80.0, 81.0, 82.0), "fast-16 + a": (84.0, 85.0, 86.5)})
     costs = pd.DataFrame({"step_ms": [12.3], "latency_ms": [4.0], "memory_mib": [7.0]},
                          ["fast-16 + a"])  # fmt: skip
     heading, _, better, plain = rows_of(everything.markdown(runs, costs))[:4]
-    # with two seeds: t = 12.706 (97.5 %, one degree of freedom) times half the distance
-    assert plain[:6] == [PLAIN, "2", "81.00", "68.3 to 93.7", "–", "–"]
-    assert better[:6] == ["a", "2", "85.25", "69.4 to 101.1", "+4.25 *", "+1.1 to +7.4"]
+    # with three seeds: t = 4.303 (97.5 %, two degrees of freedom) times spread / √3
+    assert plain[:6] == [PLAIN, "3", "81.00", "78.5 to 83.5", "–", "–"]
+    assert better[:6] == ["a", "3", "85.17", "82.0 to 88.3", "+4.17 *", "+3.4 to +4.9"]
     assert plain[-3:] == ["–", "–", "–"] and better[-3:] == ["12", "4.00", "7"]
     assert heading[4:7] == ["minus plain: points", "minus plain: interval", "minus plain: p (Holm)"]
 

@@ -150,6 +150,8 @@ def test_means_have_the_interval_of_one_sample_and_keep_the_costs():
     assert (result.low["a"], result.high["a"]) == pytest.approx(tuple(expected))
     assert result["mean"].to_dict() == {"a": 71.0, "b": 75.0}
     assert np.isnan(result.low["b"]) and result.n["b"] == 1
+    agreeing = statistics.means(runs({"a": [70.0, 70.0]})).loc["a"]
+    assert np.isnan(agreeing.low) and agreeing["mean"] == 70.0  # and not "70.0 to 70.0"
     assert result.parameters.to_dict() == sizes
 
 

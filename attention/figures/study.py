@@ -67,6 +67,11 @@ def over_seeds(n: Sequence[int], confidence: float | None = None) -> str:
     return f"{confidence:.0%} interval over {seeds}" if confidence and high > 1 else f"over {seeds}"
 
 
+def _drawn(points, confidence):
+    """The confidence of the intervals, or None where too few seeds have none."""
+    return confidence if points.low.notna().any() else None
+
+
 def against(
     table: pd.DataFrame, x: str, value: str = "test_accuracy", confidence: float = 0.95
 ) -> Figure:
@@ -108,7 +113,7 @@ def against(
         axis.xaxis.set_major_locator(MaxNLocator(6))
     axis.xaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axis.set(xlabel=AXES.get(x, x), ylabel=AXES.get(value, value))
-    axis.set_title(f"Mean, {over_seeds(points.n, confidence)}")
+    axis.set_title(f"Mean, {over_seeds(points.n, _drawn(points, confidence))}")
     legend(figure, family, loc="outside upper center", ncols=8, handletextpad=0.1)
     return figure
 
@@ -200,7 +205,7 @@ def ablation(table: pd.DataFrame, value: str = "test_accuracy", confidence: floa
     for axis in axes.flat[max(0, len(questions) - 2) : len(questions)]:
         axis.set_xlabel(AXES.get(value, value))
         axis.tick_params(labelbottom=True)
-    title = f"Mean, {over_seeds(points.n, confidence)}; a small dot is a seed"
+    title = f"Mean, {over_seeds(points.n, _drawn(points, confidence))}; a small dot is a seed"
     figure.suptitle(title, fontsize="medium")
     return figure
 

@@ -66,15 +66,19 @@ def comparison(runs: pd.DataFrame, steps: pd.Series | None = None) -> str:
     """The table of the plan's networks as Markdown; runs: from `answer.planned`.
 
     steps: by name, how many times the plain network's step a training step takes.
-    Before the last seed it shows accuracies alone: nobody tests before the end.
+    Before the last seed it shows the accuracies alone, each seed's: nobody tests before the end.
     """
     found = means(runs)
     shown = pd.DataFrame({
         "network": found.index.map(labels(runs)),
         "seeds": found.n.astype(str),
         "accuracy (%)": numbers(found["mean"], "{:.2f}"),
-        "95 % interval": intervals(found.low, found.high, "{:.2f} to {:.2f}"),
     }, found.index)  # fmt: skip
+    if runs.seed.nunique() < plan.SEEDS:
+        each = runs.sort_values("seed").groupby("name").test_accuracy
+        shown["of each seed"] = each.agg(lambda found: ", ".join(found.map("{:.2f}".format)))
+    else:
+        shown["95 % interval"] = intervals(found.low, found.high, "{:.2f} to {:.2f}")
     if runs.seed.nunique() >= plan.SEEDS:
         pairs = answer.differences(runs).reindex(found.index)
         shown["minus plain"] = numbers(pairs.difference, "{:+.2f}")

@@ -24,6 +24,7 @@ from attention.checks import fraction, instance, one_of, positive
 from attention.results.power import detectable, smallest_shift
 from attention.results.tables import DESCRIBING
 
+LEAST = 3  # seeds, for an interval of a mean
 # Columns in which all rows of a table must agree, or the runs are no fair comparison.
 SETTING = ("dataset", "train_images", "epochs")
 
@@ -68,12 +69,13 @@ def means(
     """One row a network: its seeds n, mean, and the t interval (low, high) of the mean over seeds.
 
     The other columns of numbers (parameters, seconds, …) follow, as means over seeds, and the
-    columns that describe the network. One seed gives a mean and no interval.
+    columns that describe the network. Fewer than `LEAST` seeds give a mean and no interval: two
+    that happen to agree would claim to know it exactly.
     """
     wide = by_seed(table, value)
     n = wide.count()
     half = stats.t.ppf((1 + fraction("confidence", confidence)) / 2, n - 1) * wide.std() / n**0.5
-    mean = wide.mean()
+    mean, half = wide.mean(), half.where(n >= LEAST)
     result = pd.DataFrame({"n": n, "mean": mean, "low": mean - half, "high": mean + half})
     others = table.select_dtypes("number").columns
     others = others.difference(["seed", value, *DESCRIBING], sort=False)
