@@ -20,6 +20,9 @@ from ray import cluster_utils  # noqa: E402
 from ray._private import services  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("own_home")
+long = pytest.mark.skipif(
+    not os.environ.get("LONG_TESTS"), reason="it compiles, which takes minutes: LONG_TESTS=1"
+)
 TINY = {
     "network": "fast", "width": 4, "batch_size": 40, "epochs": 2, "train_images": 80,
     "test_images": 60,
@@ -153,7 +156,12 @@ def busy(machines):
     return None
 
 
-def test_a_run_whose_machine_is_killed_goes_on_on_another(machines, images, elsewhere, tmp_path):
+@pytest.mark.parametrize("fused", [False, pytest.param(True, marks=long)])
+def test_a_run_whose_machine_is_killed_goes_on_on_another(
+    fused, machines, images, elsewhere, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("ATTENTION_COMPILED", str(int(fused)))
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     these, scratch = runs(epochs=12)[1:], tmp_path / "scratch"
     machines.node(num_cpus=1)  # the second that has a place
     killed = []
@@ -172,6 +180,7 @@ def test_a_run_whose_machine_is_killed_goes_on_on_another(machines, images, else
     assert killed == [[]]  # before there was a record
     assert_same(found, these, images, elsewhere(these, images))
     first, second = found[0]["cost"]["sessions"]
+    assert first["compiled"] == second["compiled"] == fused
     assert first["from_epoch"] == 1 < second["from_epoch"]  # it went on from the checkpoint
     assert not list(scratch.glob("data/*/*/*.json")) + list(scratch.glob("data/*/*/*.pt"))
 

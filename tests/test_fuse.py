@@ -70,11 +70,23 @@ def assert_same_results(block, cases):
                 output = network(x)
             assert output.is_contiguous(memory_format=torch.channels_last)
             found.append((output.float(), *gradients(output.float(), [x, *parameters])))
-        for mine, wanted in zip(found[1], found[0], strict=True):
+        for number, (mine, wanted) in enumerate(zip(found[1], found[0], strict=True)):
             scale = wanted.abs().max().clamp_min(1)
+            if number in without_gradient(plain, x):
+                continue
             torch.testing.assert_close(mine / scale, wanted / scale, **TOLERANCE[precision])
     for mine, wanted in zip(fused.buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(mine, wanted, rtol=0.01, atol=0.01)
+
+
+def without_gradient(network, x):
+    """Which of the output and gradients are 0 but for rounding: those of a bias before a softmax.
+
+    In bfloat16 nothing else is left of them.
+    """
+    network = copy.deepcopy(network)
+    exact = gradients(network(x), [x, *network.parameters()])
+    return {1 + number for number, found in enumerate(exact) if found.abs().max() < 1e-4}
 
 
 @pytest.mark.parametrize("block", BLOCKS)
