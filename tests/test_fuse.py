@@ -72,17 +72,17 @@ def assert_same_results(block, cases):
             found.append((output.float(), *gradients(output.float(), [x, *parameters])))
         for number, (mine, wanted) in enumerate(zip(found[1], found[0], strict=True)):
             scale = wanted.abs().max().clamp_min(1)
-            if number in without_gradient(plain, x):
-                continue
+            if precision == "bfloat16" and number in without_gradient(plain, x):
+                scale = max(part.abs().max() for part in found[0])
             torch.testing.assert_close(mine / scale, wanted / scale, **TOLERANCE[precision])
     for mine, wanted in zip(fused.buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(mine, wanted, rtol=0.01, atol=0.01)
 
 
 def without_gradient(network, x):
-    """Which of the output and gradients are 0 but for rounding: those of a bias before a softmax.
+    """Numbers of the gradients that are 0 but for rounding, as that of a bias before a softmax.
 
-    In bfloat16 nothing else is left of them.
+    In bfloat16 they are noise, whose size is that of the gradients around it and not its own.
     """
     network = copy.deepcopy(network)
     exact = gradients(network(x), [x, *network.parameters()])
