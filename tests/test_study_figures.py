@@ -151,6 +151,14 @@ def test_curves_reach_from_the_lowest_seed_to_the_highest():
     figures.curves(table[table.name == "b"]).canvas.draw()  # one run
 
 
+@pytest.mark.parametrize("number", [2, 8])
+def test_curves_name_few_networks_in_a_legend_and_many_beside_their_accuracy(number):
+    names = [f"a network of a long name, number {i}" for i in range(number)]
+    loss, _, final = figures.curves(histories([record(n, 0, 50, history=[1]) for n in names])).axes
+    assert len({label.get_text() for label in final.get_yticklabels()}) == number
+    assert (loss.get_legend() is not None) == (number == 2)
+
+
 def test_an_ablation_has_a_panel_a_question_and_marks_the_default():
     questions = {"reduction": ["16", "4", "8"], "pools": ["both", "max"], "kernel": ["7", "3"]}
     table = pd.DataFrame([

@@ -13,13 +13,16 @@ from attention.figures.base import MARKERS, PALETTE, not_empty
 from attention.figures.study import over_seeds
 from attention.results import labels
 
+IN_LEGEND = 5
+
 
 def curves(table: pd.DataFrame) -> Figure:
     """Learning curves: the mean over seeds, with a band from the lowest seed to the highest.
 
     At the right the accuracy of every seed after its final epoch, on images that it was not trained
     on; the bar is their mean. The axis shows the range that they take, not 0 to 100, and at least
-    two points: less than that two runs of one network may lie apart.
+    two points: less than that two runs of one network may lie apart. More than `IN_LEGEND` networks
+    are named there alone: a legend of them would lie on the lines.
 
     table: as `results.histories` gives it; it is also the table behind the figure.
     """
@@ -58,7 +61,8 @@ def curves(table: pd.DataFrame) -> Figure:
     axes[2].set_ylim(len(names) - 0.5, -0.5)
     for axis in axes[:2]:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes[0].legend(fontsize="small")
+    if len(names) <= IN_LEGEND:
+        axes[0].legend(fontsize="small")
     seeds = table.groupby("name").seed.nunique()
     if seeds.max() > 1:
         figure.suptitle(f"Mean and range {over_seeds(seeds)}", fontsize="medium")
