@@ -89,6 +89,7 @@ def test_pretrained_gives_the_network_and_says_what_it_was_trained_on(
         Run(**SMALL, block="se", options={"reduction": 4}, seed=1),
         Run(**SMALL, block="se", options={"reduction": 2, "bias": False}, seed=1),
         Run(**SMALL, block="se", stages=3, seed=1),
+        Run(**SMALL, block="se", start="identity", seed=1),
         Run(**SMALL, block="se", options={"reduction": 4}, seed=2),
         Run(**SMALL),
     ]

@@ -69,5 +69,5 @@ def _kept(data: str) -> Iterator[tuple[dict[str, Any], Path]]:
 def _unusual(found):
     """Small for the setting of the comparison."""
     run = found[0]["run"]
-    changed = [run[name] for name in ("width", "at", "stages") if run[name] is not None]
+    changed = [name for name in ("width", "at", "stages", "start") if run[name] is not None]
     return len(changed), len(run["options"]), -run["epochs"]
