@@ -107,3 +107,14 @@ def test_what_comes_late_is_typed_and_is_there(face):
     assert set(face.__all__) <= set(dir(face))
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         face.nothing  # noqa: B018
+
+
+def test_torchvision_is_imported_where_it_is_used_and_not_before():
+    """It takes as long as torch itself: everyone who imports the package would wait for it."""
+    program = (
+        "import sys, attention\n"
+        "from attention import benchmark, data, explain, figures, results, study, training\n"
+        "assert 'torchvision' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

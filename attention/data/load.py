@@ -74,7 +74,7 @@ def load(
 
 
 def _load_cifar10(root):
-    file, md5 = root / "cache" / "cifar10.npz", cifar10.CIFAR10.tgz_md5
+    file, md5 = root / "cache" / "cifar10.npz", cifar10.ARCHIVE_MD5
     return _cached(file, md5, lambda: cifar10.read(root))
 
 

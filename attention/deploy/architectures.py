@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
-from torchvision import models
 
 from attention.networks import convvit, fast_resnet, resnet, vit
 
@@ -100,6 +99,8 @@ def _own(name):
 
 
 def _of_torchvision(name):
+    from torchvision import models
+
     if name not in models.list_models():
         raise ValueError(f"name must be one of torchvision.models.list_models(), got {name!r}")
     builder = models.get_model_builder(name)
@@ -149,6 +150,8 @@ def _timm_arguments(network, name):
 
 def _torchvision_arguments(network, name):
     """All builders of its class, or the one named; those that lack no weights of this network."""
+    from torchvision import models
+
     known = [{"num_classes": count} for count in (_outputs(network),) if count] + [{}]
     if name is not None:
         return [(name, given) for given in known]

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 
 import torch
 from PIL import Image, ImageOps
-from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from attention.checks import at_least_one, finite, one_of, positive
 
@@ -51,6 +50,8 @@ class Card:
 
         Raises ValueError for other images, and where mean and std were not told.
         """
+        from torchvision.transforms.functional import pil_to_tensor, to_pil_image
+
         if self.mean is None:
             raise ValueError("mean and std were not told when this network was saved")
         channels = len(self.mean)

@@ -7,7 +7,6 @@ import subprocess
 from pathlib import Path
 
 import torch
-import torchvision
 
 from attention.checks import one_of
 from attention.settings import gpu
@@ -59,6 +58,8 @@ def keep_memory() -> None:
 
 def describe(device: str | torch.device) -> dict[str, str | int | None]:
     """What ran: hardware, threads, versions and the commit of the code."""
+    import torchvision
+
     device = torch.device(device)
     return {
         "device": device.type,
