@@ -271,6 +271,7 @@ def test_the_guide_sets_budgets_by_the_plain_network():
         (lambda t: statistics.matched(t, ["a"]), "got 'parameters'"),
         (lambda t: statistics.matched(t.assign(parameters=1), []), "baselines: expected"),
         (lambda t: statistics.equivalence(statistics.paired(t, "a"), 0), "margin must be above 0"),
+        (lambda t: statistics.holm(t.epochs / 100, 3), "family must be at least 4, .* got 3"),
         (lambda t: guide.within(t, {}), "limits: expected"),
         (lambda t: guide.within(t, {"watts": 3}), "limits: column must .* got 'watts'"),
         (lambda t: guide.within(t, {"seed": 5}), "limits: column must .* got 'seed'"),

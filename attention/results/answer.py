@@ -10,6 +10,7 @@ import pandas as pd
 from attention.blocks import known
 from attention.networks import NETWORK, SETTINGS
 from attention.results import plan
+from attention.results.power import smallest_shift
 from attention.results.statistics import equivalence, holm, pooled, significant
 from attention.results.tables import labels, place
 
@@ -50,27 +51,30 @@ def differences(runs: pd.DataFrame) -> pd.DataFrame:
     """The plan's test: each block minus the network without one, a row each, by name.
 
     runs: from `planned`, with at least two seeds. What `statistics.pooled` gives over these
-    networks, the controls left out; with equal_low, equal_high and equal_p of the two one-sided
-    tests (`statistics.equivalence`) with the plan's margin; and verdict: "better" or "worse" where
-    the difference is significant, else "equal" where it is shown to lie within the margin, else
+    networks, the controls left out, corrected for the plan's five: the hybrid counts before it is
+    trained. equal_low, equal_high and equal_p are of the two one-sided tests
+    (`statistics.equivalence`) with the plan's margin. verdict: "better" or "worse" where the
+    difference is significant, else "equal" where it is shown to lie within the margin, else
     "undecided".
     """
     main = runs[runs.role != "control"]
     [plain] = main[main.role == "plain"].name.unique()
-    pairs = pooled(main, plain, confidence=plan.CONFIDENCE)
+    alpha, pairs = 1 - plan.CONFIDENCE, pooled(main, plain, confidence=plan.CONFIDENCE)
+    pairs = pairs.assign(
+        p_corrected=holm(pairs.p, plan.FAMILY),
+        detectable=smallest_shift(pairs.error, pairs.freedom, alpha / plan.FAMILY),
+    )
     same = equivalence(pairs, plan.MARGIN)
-    sure = significant(pairs)
+    same_p, sure = holm(same.p, plan.FAMILY), significant(pairs)
     verdict = pd.Series("undecided", pairs.index)
-    verdict[same.equivalent] = "equal"
+    verdict[same_p < alpha] = "equal"
     verdict[sure & (pairs.difference > 0)] = "better"
     verdict[sure & (pairs.difference < 0)] = "worse"
-    return pairs.assign(
-        equal_low=same.low, equal_high=same.high, equal_p=same.p_corrected, verdict=verdict
-    )
+    return pairs.assign(equal_low=same.low, equal_high=same.high, equal_p=same_p, verdict=verdict)
 
 
 def at_equal_cost(runs: pd.DataFrame) -> pd.DataFrame:
-    """Each block minus each plain network that costs about as much; corrected for all of them.
+    """Each block minus each plain network that costs about as much; corrected for the plan's ten.
 
     runs: from `planned`. A row a pair, with the columns of `statistics.pooled`; name and baseline
     say which.
@@ -81,7 +85,7 @@ def at_equal_cost(runs: pd.DataFrame) -> pd.DataFrame:
         for control in runs[runs.role == "control"].name.unique()
     ]
     pairs = pd.concat(parts, ignore_index=True)
-    return pairs.assign(p_corrected=holm(pairs.p))
+    return pairs.assign(p_corrected=holm(pairs.p, plan.FAMILY * len(plan.CONTROLS)))
 
 
 def sentences(runs: pd.DataFrame) -> list[str]:
@@ -108,9 +112,14 @@ def sentences(runs: pd.DataFrame) -> list[str]:
     sees = pairs.detectable.max()
     found.append(
         f"{len(seeds)} seeds, one pooled spread of {pairs.spread.iloc[0]:.2f} points, Holm's "
-        f"correction for {len(pairs)}: a true difference of {sees:.2f} points would be found in "
+        f"correction for {plan.FAMILY}: a true difference of {sees:.2f} points would be found in "
         "four cases of five."
     )
+    if absent := _absent(runs):
+        found.append(
+            f"Still missing: {', '.join(absent)}. The correction counts that already; the runs of "
+            "a block will enter the pooled spread, and may move what is said here."
+        )
     return found
 
 

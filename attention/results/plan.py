@@ -16,6 +16,7 @@ CONTROLS = ({"width": 17}, {"network": "resnet26"})
 SEEDS = 5
 CONFIDENCE = 0.95
 MARGIN = 0.5  # points of accuracy
+FAMILY = len(PAPERS) + 1  # blocks that are tested, the hybrid among them before it is chosen
 
 TEXT = f"""\
 **The plan, committed before the first of these networks was tested.**

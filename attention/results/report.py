@@ -101,7 +101,7 @@ def controls(runs: pd.DataFrame) -> str:
         "minus": pairs.baseline.map(short),
         "points": numbers(pairs.difference, "{:+.2f}"),
         "95 % interval": intervals(pairs.low, pairs.high, "{:+.2f} to {:+.2f}"),
-        f"p (Holm, of {len(pairs)})": numbers(pairs.p_corrected, "{:.3f}"),
+        f"p (Holm, of {plan.FAMILY * len(plan.CONTROLS)})": numbers(pairs.p_corrected, "{:.3f}"),
     })  # fmt: skip
     return as_markdown(shown)
 

@@ -159,14 +159,17 @@ def _pair(ours, theirs, confidence):
     return result | dict(spread=spread, error=error, freedom=n - 1, low=low, high=high, p=p)
 
 
-def holm(p: pd.Series) -> pd.Series:
+def holm(p: pd.Series, family: int | None = None) -> pd.Series:
     """p corrected for all comparisons that have one (Holm, as in `paired`); nan stays nan.
 
     The smallest p times their number, the next times one less, …, never below the one before.
+    family: a larger number, where more were planned. The missing p then count as 1, their worst.
     """
     # statsmodels' multipletests collects garbage at every call: a second each where torch is loaded
     ordered = p.astype(float).dropna().sort_values()
-    corrected = (ordered * np.arange(len(ordered), 0, -1)).cummax().clip(upper=1)
+    if (family := len(ordered) if family is None else family) < len(ordered):
+        raise ValueError(f"family must be at least {len(ordered)}, all p there are, got {family}")
+    corrected = (ordered * (family - np.arange(len(ordered)))).cummax().clip(upper=1)
     return corrected.reindex(p.index)
 
 
