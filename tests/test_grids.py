@@ -141,8 +141,8 @@ def test_only_the_best_of_a_search_are_trained_again(monkeypatch):
     again = [run for run in grids.search(3, data) if run.seed == 101 and run.block == "hybrid"]
     best = sorted(first, key=lambda run: -(50 + (2 * first.index(run)) % 5))[: grids.FINALISTS]
     assert [run.options for run in again] == [run.options for run in best]
-    parents = [run.block for run in grids.search(3, data) if run.seed == 102]
-    assert parents[:3] == [None, *grids.PARENTS[:2]]
+    blocks = [run.block for run in grids.search(3, data) if run.seed == 102]
+    assert blocks == [None] + ["hybrid"] * grids.FINALISTS
 
 
 def test_the_number_of_seeds_follows_the_profile(monkeypatch):

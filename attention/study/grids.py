@@ -199,6 +199,7 @@ def _candidate(point: tuple) -> tuple | None:
 def search(count: int | None = None, data: Dataset | None = None) -> list[Run]:
     """First the plain network, the parents and the candidates with one seed; then the finalists.
 
+    Seeds differ in how hard they are: with each later one the plain network is trained as well.
     count: seeds of the finalists. data: the held-out images; the finalists, the `FINALISTS` best
     of the first round, are in the list as soon as the first round has all its records there.
     """
@@ -215,7 +216,7 @@ def search(count: int | None = None, data: Dataset | None = None) -> list[Run]:
         run: record["result"]["test_accuracy"] for run, record in zip(drawn, records, strict=True)
     }
     best = sorted(drawn, key=accuracy.get, reverse=True)[:FINALISTS]
-    again = [dataclasses.replace(run, seed=seed) for seed in others for run in (*runs, *best)]
+    again = [dataclasses.replace(run, seed=seed) for seed in others for run in (runs[0], *best)]
     return runs + drawn + again
 
 
