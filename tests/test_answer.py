@@ -1,5 +1,7 @@
 """The answer of the comparison: the tests that the plan names, and what is made of them."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -137,9 +139,9 @@ def test_sentences_say_what_the_table_says():
     pairs, said = answer.differences(runs), answer.sentences(runs)
     assert said[0].startswith("se (") and "more accurate" in said[0] and " and eca (" in said[0]
     assert "bam (" in said[1] and "less accurate" in said[1]
-    assert "cbam (" in said[2] and "equal to it within ±0.5 points" in said[2]
+    assert "cbam (" in said[2] and "equal to the network without a block within ±0.5" in said[2]
     assert f"{pairs.detectable.max():.2f} points would be found" in said[3]
-    assert said[4].startswith("Still missing: the hybrid.")
+    assert said[5].startswith("Still missing: the hybrid.")
     table = report.comparison(runs)
     for name, row in pairs.iterrows():
         [sentence] = [
@@ -151,6 +153,29 @@ def test_sentences_say_what_the_table_says():
         for number in (row.difference, row.low, row.high):
             assert f"{number:+.2f}".replace("-", "−") in sentence
             assert f"{number:+.2f}".replace("-", "−") in table
+
+
+@pytest.mark.parametrize(("bam", "word"), [(-1.0, "less"), (0.2, None), (1.4, "more")])
+def test_a_sentence_says_what_lies_beside_the_networks_of_its_cost(bam, word):
+    runs = planned(dict.fromkeys(plan.PAPERS, 0.2) | {"bam": bam})  # the controls have 0.2
+    pairs = answer.at_equal_cost(runs)
+    [said] = [sentence for sentence in answer.sentences(runs) if "cost about as much" in sentence]
+    sure = pairs[pairs.p_corrected < 0.05]
+    assert len(sure) == (2 if word else 0) and {*sure.name} <= {"resnet20 + bam"}
+    assert (f"bam is {word} accurate than" in said) == bool(word)
+    assert " is " not in said.replace("bam is", "").replace("no block is", "")
+    for row in sure.itertuples():
+        interval = f"{row.difference:+.2f} points, 95 % interval {row.low:+.2f} to {row.high:+.2f}"
+        assert f"{row.baseline} ({interval.replace('-', '−')})" in said
+    for absent in {"more", "less"} - {word}:
+        assert f"no block is shown to be {absent} accurate than one of them" in said
+
+
+def test_brief_sentences_say_the_same_without_the_numbers_of_the_table():
+    runs = planned({"se": 0.8, "eca": 0.7, "bam": -0.9})
+    whole, brief = answer.sentences(runs), answer.sentences(runs, brief=True)
+    without = [re.sub(r" \([+−][^)]*\)", "", sentence) for sentence in whole]
+    assert brief == without != whole
 
 
 def test_there_is_no_verdict_before_the_last_seed():

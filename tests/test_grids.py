@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from attention.blocks import BLOCKS, POOLINGS
+from attention.blocks.dot_product import DotProductScore
 from attention.blocks.hybrid import SPACE, Hybrid
+from attention.blocks.non_local import NonLocal
 from attention.data import Dataset, Split, held_out
+from attention.networks import REDUCTION
 from attention.results import plan
 from attention.study import grids, seeds
 from attention.training import compared
@@ -27,9 +30,16 @@ def pictures(count=40):
     return Dataset("pictures", split, split, tuple("abcdefghij"))
 
 
+def hybrid(number=0):
+    """What the plan says when a search has chosen this candidate."""
+    options, at = grids.candidates(14)[number]
+    return {"options": options | {"reduction": REDUCTION}, "at": at, "stages": grids.late(options)}
+
+
 @pytest.mark.parametrize("name", grids.GRIDS)
 def test_one_seed_of_everything_comes_before_the_next(name, monkeypatch):
     monkeypatch.setenv("ATTENTION_PROFILE", "quick")
+    monkeypatch.setattr(plan, "HYBRID", hybrid())
     runs = grids.GRIDS[name].runs(3)
     seeds = [run.seed for run in runs]
     assert seeds == sorted(seeds) and runs[0].block is None
@@ -92,6 +102,22 @@ def test_candidates_are_drawn_from_the_space_and_each_is_another():
         assert sum(part is not None for part in parts) >= 2
 
 
+def test_no_candidate_relates_all_positions_of_a_large_map(monkeypatch):
+    monkeypatch.setenv("ATTENTION_PROFILE", "quick")
+    runs = [run for run in grids.search() if run.block == "hybrid"]
+    large = {run.stages for run in runs if {"nonlocal", "dot product"} & {
+        run.options["mixing"], run.options["spatial"]}}  # fmt: skip
+    assert large == {(2, 3)} and {run.stages for run in runs} == {(2, 3), None}
+    sizes = []
+    for run in runs:
+        network = run.build(10)
+        for module in network.modules():
+            if isinstance(module, NonLocal | DotProductScore):
+                module.register_forward_pre_hook(lambda _, x: sizes.append(x[0].shape[-1]))
+        network(torch.randn(2, 3, 32, 32))
+    assert set(sizes) == {16, 8}
+
+
 def test_there_are_no_more_candidates_than_the_space_holds():
     with pytest.raises(
         ValueError, match="number must be at most (.*), all .* got 1000000"
@@ -143,6 +169,37 @@ def test_only_the_best_of_a_search_are_trained_again(monkeypatch):
     assert [run.options for run in again] == [run.options for run in best]
     blocks = [run.block for run in grids.search(3, data) if run.seed == 102]
     assert blocks == [None] + ["hybrid"] * grids.FINALISTS
+
+
+@pytest.mark.parametrize("number", range(14))
+def test_a_hybrid_loses_one_part_at_a_time(number, monkeypatch):
+    monkeypatch.setenv("ATTENTION_PROFILE", "quick")
+    monkeypatch.setattr(plan, "HYBRID", hybrid(number))
+    options = plan.HYBRID["options"]
+    plain, whole, *less = grids.parts(1)
+    assert plain.block is None and {plain, whole} <= set(grids.search())  # trained once
+    there = [name for name in ("channel", "spatial", "pool", "mixing") if options[name]]
+    assert len(less) == len(there) + (1 if {"channel", "spatial"} <= set(there) else 0)
+    images = torch.randn(2, 3, 32, 32)
+    answers = [run.build(10).train()(images) for run in (whole, *less)]
+    assert not any(torch.allclose(answers[0], answer) for answer in answers[1:])
+    for words, run in zip(grids.without(options), less, strict=True):
+        gone = {name for name in there if not run.options[name]}
+        assert run.at == whole.at and run.epochs == whole.epochs
+        assert gone == {
+            "without the channel score": {"channel"} | ({"pool"} & set(there)),
+            "without the spatial score": {"spatial"},
+            "the average as the pool": {"pool"},
+            "without mixing": {"mixing"},
+        }.get(words, set())
+        assert gone or run.options["residual"] != options["residual"]
+
+
+def test_there_are_no_parts_before_there_is_a_hybrid(monkeypatch):
+    monkeypatch.setattr(plan, "HYBRID", None)
+    assert grids.parts() == []
+    with pytest.raises(ValueError, match="options must have all of .*, got none for combine"):
+        grids.without({"channel": "mlp", "spatial": "conv"})
 
 
 def test_the_number_of_seeds_follows_the_profile(monkeypatch):

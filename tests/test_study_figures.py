@@ -125,6 +125,19 @@ def test_a_forest_plot_fills_what_is_significant_and_shows_every_interval(table)
     assert not overlaps(boxes(figure, axis.get_yticklabels()))
 
 
+def test_a_forest_plot_with_a_margin_shows_it_whole_and_says_the_verdicts(table):
+    pairs = statistics.paired(table, "fast-16 (plain)")
+    verdicts = [f"verdict {number}" for number in range(len(pairs))]
+    figure = figures.differences(pairs.assign(verdict=verdicts), margin=7.5)
+    [axis] = figure.axes
+    [band] = axis.patches
+    assert (band.get_x(), band.get_width()) == (-7.5, 15) and max(band.get_zorder(), 0) == 0
+    assert axis.get_xlim()[0] < -7.5 and axis.get_xlim()[1] > 7.5
+    order = pairs.assign(verdict=verdicts).sort_values("difference").verdict
+    assert [text.get_text().split("  ")[-1] for text in axis.texts] == order.to_list()
+    assert "within ±7.5" in [text.get_text() for text in figure.legends[0].texts]
+
+
 def test_a_baseline_that_is_smaller_says_so(table):
     sizes = {"fast-16 + se": 1, "fast-16 (plain)": 50, "fast-17 (plain)": 90, "fast-16 + bam": 99}
     few = table[table["name"].isin(sizes)].assign(parameters=lambda t: t["name"].map(sizes))

@@ -28,14 +28,14 @@ BOTH = "mlp & conv, channel first"
         ),
         (
             PART | dict(channel=None, spatial="dilated", mixing="nonlocal"),
-            "residual",
-            "nonlocal → dilated",
+            "residual, stages 2, 3",
+            "nonlocal → dilated, in stages 2, 3",
             ["bam", "nonlocal"],
         ),
         (
             PART | dict(channel="mlp avg+max", spatial="dot product", combine="sum"),
-            "residual",
-            "mlp avg+max & dot product, sum",
+            "stage, stages 2, 3",
+            "mlp avg+max & dot product, sum, after stages 2, 3",
             ["cbam", "qkv"],
         ),
     ],

@@ -12,6 +12,7 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from scipy.optimize import isotonic_regression
 
@@ -119,13 +120,16 @@ def against(
 
 
 def differences(
-    pairs: pd.DataFrame, label: str = "difference in accuracy (percentage points)"
-) -> Figure:
+    pairs: pd.DataFrame, label: str = "difference in accuracy (percentage points)",
+    margin: float | None = None,
+) -> Figure:  # fmt: skip
     """A forest plot: the difference of every network to its baseline, with its interval.
 
     pairs: what `statistics.paired`, `pooled`, `matched` or `versus` gives; it is also the table
     behind the figure. Filled: `statistics.significant`, after the correction for all its rows. An
     arrow at the edge: far away, see the number. "(smaller)": the baseline has fewer parameters.
+    margin: a band of differences that are too small to matter, as in `statistics.equivalence`. A
+    column `verdict`, see `answer.differences`, stands beside the numbers.
     """
     rows = pairs.dropna(subset="difference").sort_values("difference")
     if not len(rows):
@@ -136,7 +140,10 @@ def differences(
     sure = statistics.significant(rows)
     figure, axis = plt.subplots(figsize=(9.5, 0.27 * len(rows) + 1.7))
     axis.axvline(0, color="0.4", lw=1, zorder=0)
-    axis.set_xlim(min(limits[0], -0.05), max(limits[1], 0.05))
+    least = 0.05 if margin is None else 1.1 * margin
+    axis.set_xlim(min(limits[0], -least), max(limits[1], least))
+    if margin is not None:
+        axis.axvspan(-margin, margin, color="0.93", lw=0, zorder=-1)
     for y, (name, row) in enumerate(rows.iterrows()):
         colour, marker = look(family[name])
         if outside[name]:
@@ -147,8 +154,9 @@ def differences(
         axis.plot(x, y, color=colour, marker=marker, mfc=face, ms=size, clip_on=False, zorder=3)
         axis.hlines(y, *np.clip((row.low, row.high), *axis.get_xlim()), color=colour, lw=1.5)
         interval = "" if np.isnan(row.low) else f"  ({row.low:+.2f} to {row.high:+.2f})"
+        verdict = f"  {row.verdict}" if "verdict" in rows else ""
         axis.text(
-            1.02, y, f"{row.difference:+.2f}{interval}".replace("-", "−"), va="center",
+            1.02, y, f"{row.difference:+.2f}{interval}{verdict}".replace("-", "−"), va="center",
             transform=axis.get_yaxis_transform(), fontsize="small",
         )  # fmt: skip
     several = len(baselines) > 1
@@ -167,7 +175,9 @@ def differences(
         Line2D([], [], color="0.3", marker="o", ls="", mfc=face, label=text)
         for face, text in (("0.3", "significant (Holm)"), ("white", "not significant"))
     ]
-    legend(figure, family, marks, loc="outside upper center", ncols=5)
+    if margin is not None:
+        marks.append(Patch(color="0.93", label=f"within ±{margin:g}"))
+    legend(figure, family, marks, loc="outside upper center", ncols=6)
     return figure
 
 

@@ -88,10 +88,11 @@ def at_equal_cost(runs: pd.DataFrame) -> pd.DataFrame:
     return pairs.assign(p_corrected=holm(pairs.p, plan.FAMILY * len(plan.CONTROLS)))
 
 
-def sentences(runs: pd.DataFrame) -> list[str]:
-    """The verdict in words, computed from `differences`; before the last seed, how far it is.
+def sentences(runs: pd.DataFrame, brief: bool = False) -> list[str]:
+    """The verdict in words, from `differences` and `at_equal_cost`; before the last seed, how far
+    it is.
 
-    runs: from `planned`.
+    runs: from `planned`. brief: without the numbers that the tables have.
     """
     seeds = sorted(runs.seed.unique())
     if len(seeds) < plan.SEEDS:
@@ -99,28 +100,52 @@ def sentences(runs: pd.DataFrame) -> list[str]:
         missing = f" Still missing: {', '.join(absent)}." if (absent := _absent(runs)) else ""
         return [f"{begun}trained.{missing} There is no verdict before the last seed."]
     pairs, short = differences(runs), labels(runs)
+    blocks = runs[runs.role == "block"]
+    short |= dict(zip(blocks.name, blocks.block, strict=True))  # the options are the plan's
     found = []
     for verdict, words in zip(VERDICTS, (
         "more accurate than the network without a block",
         "less accurate than the network without a block",
-        f"shown to be equal to it within ±{plan.MARGIN} points",
-        f"neither shown to differ nor shown to be equal within ±{plan.MARGIN} points",
+        f"shown to be equal to the network without a block within ±{plan.MARGIN} points",
+        "neither shown to differ from the network without a block nor shown to be equal to it "
+        f"within ±{plan.MARGIN} points",
     ), strict=True):  # fmt: skip
         rows = pairs[pairs.verdict == verdict]
         if len(rows):
-            found.append(f"{_listed(rows, short)} {'is' if len(rows) == 1 else 'are'} {words}.")
+            found.append(
+                f"{_listed(rows, short, brief)} {'is' if len(rows) == 1 else 'are'} {words}."
+            )
     sees = pairs.detectable.max()
     found.append(
         f"{len(seeds)} seeds, one pooled spread of {pairs.spread.iloc[0]:.2f} points, Holm's "
         f"correction for {plan.FAMILY}: a true difference of {sees:.2f} points would be found in "
         "four cases of five."
     )
+    if "control" in set(runs.role):
+        found.append(_beside_controls(runs, short, brief))
     if absent := _absent(runs):
         found.append(
             f"Still missing: {', '.join(absent)}. The correction counts that already; the runs of "
             "a block will enter the pooled spread, and may move what is said here."
         )
     return found
+
+
+def _beside_controls(runs: pd.DataFrame, short: dict[str, str], brief: bool) -> str:
+    """Which blocks differ from a plain network of their cost: one sentence."""
+    pairs = at_equal_cost(runs)
+    sure, clauses = significant(pairs), []
+    for more, rows in (("more", pairs.difference > 0), ("less", pairs.difference < 0)):
+        for name, those in pairs[sure & rows].groupby("name", sort=False):
+            others = _listed(those.set_index("baseline"), short, brief)
+            clauses.append(f"{short[name]} is {more} accurate than {others}")
+        if not (sure & rows).any():
+            clauses.append(f"no block is shown to be {more} accurate than one of them")
+    comparisons = plan.FAMILY * len(plan.CONTROLS)
+    return (
+        f"Beside plain networks that cost about as much, Holm's correction for {comparisons}: "
+        f"{'; '.join(clauses)}."
+    )
 
 
 def _absent(runs: pd.DataFrame) -> list[str]:
@@ -132,11 +157,13 @@ def _absent(runs: pd.DataFrame) -> list[str]:
     return blocks + ([few] if controls else [])
 
 
-def _listed(rows: pd.DataFrame, short: dict[str, str]) -> str:
+def _listed(rows: pd.DataFrame, short: dict[str, str], brief: bool) -> str:
     """se (+0.31 points, 95 % interval +0.10 to +0.52) and eca (…)"""
     words: Sequence[str] = [
-        f"{short[row.Index]} ({row.difference:+.2f} points, {row.confidence:.0%} interval "
-        f"{row.low:+.2f} to {row.high:+.2f})".replace("-", "−").replace("%", " %")
+        short[row.Index] if brief else
+        f"{short[row.Index]} ("
+        + f"{row.difference:+.2f} points, {100 * row.confidence:g} % interval {row.low:+.2f} to "
+        f"{row.high:+.2f})".replace("-", "−")
         for row in rows.itertuples()
-    ]
+    ]  # fmt: skip
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -6,8 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from attention.results import statistics
-from attention.results.guide import guide
-from attention.results.overview import COST_COLUMNS, TESTS, in_words, numbers, overview
+from attention.results.overview import COST_COLUMNS, in_words, overview
 from attention.results.tables import (
     as_markdown,
     beside,
@@ -37,9 +36,7 @@ def markdown(records: Sequence[dict], costs: pd.DataFrame | None = None) -> str:
             f"**{dataset}**, {images:,} training images, {epochs} epochs, final epoch, "
             f"{_machines(rows)}:\n\n" + as_markdown(results(rows))
         )
-        if costs is not None and len(parts) == 1:
-            parts.append(advice(rows))
-    return "\n\n".join(filter(None, parts))
+    return "\n\n".join(parts)
 
 
 def _machines(rows):
@@ -53,46 +50,15 @@ def _machines(rows):
 
 
 def results(rows: pd.DataFrame) -> pd.DataFrame:
-    """The runs of one setting in words, a row a network: what `overview` gives, `*` significant."""
+    """The runs of one setting in words, a row a network: what `overview` gives."""
     plain = plain_networks(rows)
     found = overview(rows, plain[0], plain) if plain else statistics.means(rows)
     shown = in_words(found)
-    for prefix, heading in TESTS.items() if plain else ():
-        star = found[f"{prefix}_significant"].eq(True).map({True: " *", False: ""})
-        shown[heading, "points"] += star
     shown.columns = [
-        column if heading == "cost" else f"{heading}: {column}" for heading, column in shown.columns
+        {"cost": "", "minus": "minus "}.get(heading, f"{heading}: ") + column
+        for heading, column in shown.columns
     ]
     return shown.rename(labels(found)).rename_axis("network").reset_index()
-
-
-def advice(rows: pd.DataFrame) -> str:
-    """The decision guide of `guide.guide` as Markdown; nothing while no network has two seeds.
-
-    rows: the runs of one setting, with what the networks cost.
-    """
-    plain = plain_networks(rows)
-    if not plain or rows.groupby("name").seed.nunique().max() < 2:
-        return ""
-    found = guide(rows, plain[0])
-    found = found[found.choice.notna()]
-    short = labels(rows)
-    words = {f"^{column} ": f"{heading} " for column, (heading, _) in COST_COLUMNS.items()}
-    limits = found.budget.replace(words, regex=True)
-    other = found.choice != found.best
-    shown = pd.DataFrame({
-        "budget": limits + found["plain's times"].map(" (plain × {:g})".format),
-        "take": found.choice.map(short),
-        "accuracy (%)": numbers(found["mean"], "{:.2f}"),
-        "the most accurate within it": found.best.map(short),
-        "take minus that": numbers(found.difference.where(other), "{:+.2f}"),
-        "at least": numbers(found.difference_low.where(other), "{:+.2f}"),
-        "networks as good": found.as_good.str.len(),
-    })  # fmt: skip
-    return (
-        "**What to take within a budget**: the cheapest network that is shown to be less than half "
-        "a point worse than the most accurate one that keeps to it (one-sided, 95 %).\n\n"
-    ) + as_markdown(shown)
 
 
 def text(folder: str | Path | None = None) -> str:
@@ -104,12 +70,12 @@ def text(folder: str | Path | None = None) -> str:
     records = [r for r in read(folder / "runs") if not r["dataset"]["name"].endswith(ASIDE)]
     if not records:
         return ""
-    costs, notes = None, "`*`: significant after Holm's correction for all rows of its column."
+    costs, notes = None, ""
     if (path := folder / "benchmarks" / "mechanisms.json").exists():
         costs, where = read_costs(path)
         costs = costs[[column for column in COST_COLUMNS if column in costs]]
-        notes += (
-            f" Step: one training step, {where}; answer: to one image, without a batch; memory: "
+        notes = (
+            f"\n\nStep: one training step, {where}; answer: to one image, without a batch; memory: "
             "what the forward pass of a batch keeps for the backward pass."
         )
-    return f"{markdown(records, costs)}\n\n{notes}"
+    return markdown(records, costs) + notes

@@ -8,8 +8,8 @@ from typing import Any
 from attention.networks import REDUCTION
 
 PAPERS = ("se", "eca", "cbam", "bam")
-# The hybrid's options and place, as in `SETTINGS`: what the search on held-out images chooses.
-# None: it has not chosen yet.
+# The hybrid's options, place and stages, as in `SETTINGS`: what the search on held-out images
+# chooses. None: it has not chosen yet.
 HYBRID: dict[str, Any] | None = None
 # Plain networks that buy with channels (17 for 16) or with depth what a block costs.
 CONTROLS = ({"width": 17}, {"network": "resnet26"})

@@ -25,4 +25,4 @@ def write_readme(path: str | Path, said: str) -> None:
 
 
 if __name__ == "__main__":
-    write_readme(Path(__file__).resolve().parents[2] / "README.md", report.answered())
+    write_readme(Path(__file__).resolve().parents[2] / "README.md", report.answered(short=True))

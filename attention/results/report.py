@@ -6,9 +6,10 @@ import pandas as pd
 
 from attention.files import read_record, replacing
 from attention.results import answer, everything, plan, scale, speed
-from attention.results.overview import intervals, numbers
-from attention.results.statistics import means
-from attention.results.tables import as_markdown, frame, labels, read, read_costs
+from attention.results.guide import guide
+from attention.results.overview import COST_COLUMNS, intervals, numbers
+from attention.results.statistics import means, pooled
+from attention.results.tables import as_markdown, beside, frame, labels, read, read_costs
 from attention.settings import home
 
 # Trials of a recipe, each of one seed, on training images held out.
@@ -39,33 +40,35 @@ def text(folder: str | Path | None = None) -> str:
     return "\n".join(part.rstrip() + "\n" for part in parts)
 
 
-def answered(folder: str | Path | None = None) -> str:
+def answered(folder: str | Path | None = None, short: bool = False) -> str:
     """The comparison of the plan, for each dataset of real images that it has runs on.
 
-    folder: as in `text`.
+    folder: as in `text`. short: without what stands behind its sentences, the p and the controls.
     """
     folder = Path(folder) if folder else home() / "data"
-    parts, table, steps, where = [], frame(read(folder / "runs")), None, ""
+    parts, table, costs, where = [], frame(read(folder / "runs")), None, ""
     if (path := folder / "benchmarks" / "mechanisms.json").exists():
         costs, where = read_costs(path)
-        steps, where = costs.time, f" Training step: {where}."
+        where = f" Training step: {where}."
     for dataset, rows in table.groupby("dataset", sort=False) if len(table) else ():
         epochs = rows.epochs.max()
         runs = answer.planned(rows[rows.epochs == epochs])
         if len(runs) and not dataset.endswith(everything.ASIDE) and dataset != "shapes10":
             about = f"**{dataset}**, {runs.train_images.iloc[0]:,} training images, {epochs} epochs"
             places = (runs.hardware + ", " + runs.precision).unique()
-            words = " ".join(answer.sentences(runs)) + where
-            parts.append(f"{about}, {'; '.join(places)}. {words}\n\n{comparison(runs, steps)}")
-            if runs.seed.nunique() >= plan.SEEDS:
+            said = "\n".join(f"- {sentence}" for sentence in answer.sentences(runs, short))
+            parts.append(f"{about}, {'; '.join(places)}.{where}\n\n{said}")
+            parts.append(comparison(runs, None if costs is None else costs.time, short))
+            if not short and runs.seed.nunique() >= plan.SEEDS:
                 parts.append(f"Against plain networks of the same cost:\n\n{controls(runs)}")
+                parts += [] if costs is None else [advice(beside(runs, costs))]
     return "\n\n".join(parts) or "No network of the plan has been trained on a whole dataset yet."
 
 
-def comparison(runs: pd.DataFrame, steps: pd.Series | None = None) -> str:
+def comparison(runs: pd.DataFrame, steps: pd.Series | None = None, short: bool = False) -> str:
     """The table of the plan's networks as Markdown; runs: from `answer.planned`.
 
-    steps: by name, how many times the plain network's step a training step takes.
+    steps: by name, how many times the plain network's step a training step takes. short: no p.
     Before the last seed it shows the accuracies alone, each seed's: nobody tests before the end.
     """
     found = means(runs)
@@ -83,8 +86,9 @@ def comparison(runs: pd.DataFrame, steps: pd.Series | None = None) -> str:
         pairs = answer.differences(runs).reindex(found.index)
         shown["minus plain"] = numbers(pairs.difference, "{:+.2f}")
         shown["its interval"] = intervals(pairs.low, pairs.high, "{:+.2f} to {:+.2f}")
-        shown["p (Holm)"] = numbers(pairs.p_corrected, "{:.3f}")
-        shown[f"p of ±{plan.MARGIN} (Holm)"] = numbers(pairs.equal_p, "{:.3f}")
+        if not short:
+            shown["p (Holm)"] = numbers(pairs.p_corrected, "{:.3f}")
+            shown[f"p of ±{plan.MARGIN} (Holm)"] = numbers(pairs.equal_p, "{:.3f}")
         shown["verdict"] = pairs.verdict.fillna("–")
     shown["parameters"] = numbers(found.parameters, "{:,.0f}")
     shown["MFLOPs"] = numbers(found.mflops, "{:.1f}")
@@ -104,6 +108,33 @@ def controls(runs: pd.DataFrame) -> str:
         f"p (Holm, of {plan.FAMILY * len(plan.CONTROLS)})": numbers(pairs.p_corrected, "{:.3f}"),
     })  # fmt: skip
     return as_markdown(shown)
+
+
+def advice(runs: pd.DataFrame) -> str:
+    """The decision guide of `guide.guide` as Markdown, by the plan's model.
+
+    runs: all seeds of the plan, with what the networks cost.
+    """
+    [plain] = runs[runs.role == "plain"].name.unique()
+    found = guide(runs, plain, margin=plan.MARGIN, test=pooled)
+    found = found[found.choice.notna()]
+    short = labels(runs)
+    words = {f"^{column} ": f"{heading} " for column, (heading, _) in COST_COLUMNS.items()}
+    limits = found.budget.replace(words, regex=True)
+    other = found.choice != found.best
+    shown = pd.DataFrame({
+        "budget": limits + found["plain's times"].map(" (plain × {:g})".format),
+        "take": found.choice.map(short),
+        "accuracy (%)": numbers(found["mean"], "{:.2f}"),
+        "the most accurate within it": found.best.map(short),
+        "take minus that": numbers(found.difference.where(other), "{:+.2f}"),
+        "at least": numbers(found.difference_low.where(other), "{:+.2f}"),
+        "networks as good": found.as_good.str.len(),
+    })  # fmt: skip
+    return (
+        "**What to take within a budget**: the cheapest network that is shown to be less than half "
+        "a point worse than the most accurate one that keeps to it (one-sided, 95 %).\n\n"
+    ) + as_markdown(shown)
 
 
 def recipe(path: Path) -> str:

@@ -30,7 +30,7 @@ def parents(options: Mapping) -> list[str]:
 
 
 def described(options: Mapping, place: str | None = None) -> str:
-    """A hybrid in few words, from its options and where it stands.
+    """A hybrid in few words, from its options and where it stands (`tables.place`).
 
     "context → mlp (additive) & conv, sum, 1 + map, after stages": positions are mixed by global
     context, then channels scored by an MLP on additive pooling, positions by a convolution, …
@@ -41,7 +41,9 @@ def described(options: Mapping, place: str | None = None) -> str:
     words = [" & ".join(filter(None, (channel, spatial)))]
     words += [options["combine"]] if channel and spatial else []
     words += ["1 + map"] if options.get("residual") else []
-    words += ["after stages"] if place and place.startswith("stage") else []
+    where, _, which = (place or "").partition(", stages ")
+    if which or where == "stage":
+        words.append(f"{'after' if where == 'stage' else 'in'} stages {which}".rstrip())
     mixing = options.get("mixing")
     return (f"{mixing} → " if mixing else "") + ", ".join(words)
 

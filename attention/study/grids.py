@@ -7,6 +7,7 @@ everything   every mechanism, beside the plain network and wider ones; on the te
 shapes       every mechanism on Shapes-10, whose objects are known, for the measures of maps
 ablations    what inside a block matters; on images held out of the training images
 search       hybrids, and the blocks they are made of; on the same held-out images
+parts        the hybrid that was chosen, and it without each of its parts; on these images, too
 
 Whatever is chosen by its accuracy is chosen on held-out images with seeds from 100 on. The test
 images and the seeds 0, 1, 2 … are for the comparison.
@@ -15,7 +16,8 @@ images and the seeds 0, 1, 2 … are for the comparison.
 import dataclasses
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from attention.blocks import BLOCKS, POOLINGS, SPACE
 from attention.checks import at_least_one, one_of
@@ -196,6 +198,15 @@ def _candidate(point: tuple) -> tuple | None:
     return tuple(part.values())
 
 
+def late(options: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """The stages of a candidate: those of small maps if it weighs every position for every other.
+
+    On maps of 32×32 that is a million weights an image. Its parents stand there, too (`compared`).
+    """
+    every = options["mixing"] == "nonlocal" or options["spatial"] == "dot product"
+    return (2, 3) if every else None
+
+
 def search(count: int | None = None, data: Dataset | None = None) -> list[Run]:
     """First the plain network, the parents and the candidates with one seed; then the finalists.
 
@@ -206,9 +217,10 @@ def search(count: int | None = None, data: Dataset | None = None) -> list[Run]:
     first, *others = choosing(count)
     runs = [chosen(name, first) for name in (None, *parents())]
     drawn = [
-        chosen("hybrid", first, options=options | {"reduction": REDUCTION}, at=at)
+        chosen("hybrid", first, options=options | {"reduction": REDUCTION}, at=at,
+               stages=late(options))
         for options, at in candidates()
-    ]
+    ]  # fmt: skip
     records = [None if data is None else finished(run, data) for run in drawn]
     if None in records:
         return runs + drawn
@@ -218,6 +230,41 @@ def search(count: int | None = None, data: Dataset | None = None) -> list[Run]:
     best = sorted(drawn, key=accuracy.get, reverse=True)[:FINALISTS]
     again = [dataclasses.replace(run, seed=seed) for seed in others for run in (runs[0], *best)]
     return runs + drawn + again
+
+
+def without(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{what is gone or changed: the options of a hybrid without it}, a part at a time.
+
+    options: the hybrid's, a value for each name in `SPACE`. Without one of its scores it is a
+    parent of its own in the hybrid's form. Where attention pools, an average takes its place.
+    """
+    missing = [name for name in SPACE if name not in options]
+    if missing:
+        raise ValueError(f"options must have all of {', '.join(SPACE)}, got none for {missing[0]}")
+    alone, less = {"combine": "channel first"}, {}
+    if options["channel"] and options["spatial"]:
+        less["without the channel score"] = alone | {"channel": None, "pool": None}
+        less["without the spatial score"] = alone | {"spatial": None}
+    if options["pool"]:
+        less["the average as the pool"] = {"pool": None}
+    if options["mixing"]:
+        less["without mixing"] = {"mixing": None}
+    form = "x · map in place of x · (1 + map)", "x · (1 + map) in place of x · map"
+    less[form[not options["residual"]]] = {"residual": not options["residual"]}
+    return {words: {**options, **changed} for words, changed in less.items()}
+
+
+def parts(count: int | None = None, data: Dataset | None = None) -> list[Run]:
+    """The plain network, the plan's hybrid, and it `without` each part; [] before it is chosen."""
+    if plan.HYBRID is None:
+        return []
+    options = plan.HYBRID["options"]
+    runs = []
+    for seed in choosing(count):
+        runs.append(chosen(None, seed))
+        for fewer in (options, *without(options).values()):
+            runs.append(chosen("hybrid", seed, **plan.HYBRID | {"options": fewer}))
+    return runs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,6 +283,7 @@ GRIDS = {
     "objections": Grid(objections, held_out),
     "everything": Grid(everything, lambda data: data),
     "search": Grid(search, held_out),
+    "parts": Grid(parts, held_out),
     "ablations": Grid(ablations, held_out),
     "shapes": Grid(shapes, lambda data: load("shapes10")),
 }
