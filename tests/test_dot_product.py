@@ -20,6 +20,7 @@ from attention.blocks import (
     tokens,
     wanting,
 )  # fmt: skip
+from attention.blocks.dot_product import FEW
 from attention.explain import capture
 
 # The fused kernel, and the equation itself while the weights are wanted: both must be right.
@@ -45,6 +46,25 @@ def test_tokens_are_the_positions_row_by_row_and_back_again():
         for one, expected in zip(rows[n], positions_of(x[n]), strict=True):
             assert torch.equal(one, expected)
     assert torch.equal(as_maps(rows, (4, 5)), x)
+
+
+@pytest.mark.parametrize("positions", [FEW, FEW + 1])
+@pytest.mark.parametrize("values", [8, 3])
+def test_in_bfloat16_few_and_many_keys_give_the_same_as_in_float64(positions, values):
+    """The weights are written out for few keys, and not held for more: both against the formula."""
+    exact = [leaf(2, 3, rows, width) for rows, width in ((5, 8), (positions, 8))]
+    exact.append(leaf(2, 3, positions, values))
+    rough = [one.detach().bfloat16().requires_grad_() for one in exact]
+    query, key, value = exact
+    wanted = torch.softmax(query @ key.mT / 8**0.5, -1) @ value
+    found = attend(*rough, Weights(), (1, positions), 8**-0.5)
+    assert found.dtype == torch.bfloat16
+    slope = torch.randn_like(wanted)
+    pairs = [(found, wanted), *zip(
+        torch.autograd.grad(found, rough, slope.bfloat16()),
+        torch.autograd.grad(wanted, exact, slope), strict=True)]  # fmt: skip
+    for one, other in pairs:
+        assert (one - other).abs().max() < 0.03 * other.abs().max()
 
 
 @ways
