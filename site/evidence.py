@@ -45,7 +45,7 @@ def comparison() -> list[str]:
     """The verdict of the plan, a paragraph for each dataset that it has runs on."""
     table, found = runs(), []
     for dataset, rows in table.groupby("dataset", sort=False) if len(table) else ():
-        planned = answer.planned(rows[rows.epochs == rows.epochs.max()])
+        planned = answer.planned(rows)
         if len(planned) and not dataset.endswith("-validation"):
             found.append(f"**{dataset}**: " + " ".join(answer.sentences(planned)))
     return found

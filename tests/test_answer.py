@@ -72,6 +72,16 @@ def test_a_network_of_another_kind_has_no_part_in_it(change):
     )
 
 
+def test_longer_runs_beside_it_are_no_part_of_the_plan():
+    records = [
+        *studied({}),
+        *(one | {"run": one["run"] | {"epochs": 60}} for one in studied({})[:2]),
+    ]
+    longer = results.frame(records)
+    assert longer.epochs.nunique() == 2
+    pd.testing.assert_frame_equal(answer.planned(longer), planned({}))
+
+
 def test_only_seeds_that_all_networks_have_count():
     records = studied({})[:-1]  # the last control lacks the last seed
     assert sorted(answer.planned(results.frame(records)).seed.unique()) == [0, 1, 2, 3]

@@ -20,12 +20,14 @@ VERDICTS = ("better", "worse", "equal", "undecided")
 def planned(table: pd.DataFrame) -> pd.DataFrame:
     """The runs of the plan among those of a table, see `tables.frame`, of its complete seeds.
 
+    Where some were trained for longer as well, the length that most of these runs have counts.
     A seed is complete when all networks have it that have any seed at all: so every difference is
     over the same seeds. A column `role` is added: "plain", "block" or "control". The networks
     without a block come first.
     """
     runs = table.assign(role=[_role(row) for row in table.to_dict("records")])
     runs = runs[runs.role.notna()]
+    runs = runs[runs.epochs == runs.epochs.mode().max()]
     there = runs.groupby("seed").name.nunique()
     runs = runs[runs.seed.isin(there.index[there == runs.name.nunique()])]
     order = {"plain": 0, "block": 1, "control": 2}

@@ -51,10 +51,10 @@ def answered(folder: str | Path | None = None, short: bool = False) -> str:
         costs, where = read_costs(path)
         where = f" Training step: {where}."
     for dataset, rows in table.groupby("dataset", sort=False) if len(table) else ():
-        epochs = rows.epochs.max()
-        runs = answer.planned(rows[rows.epochs == epochs])
+        runs = answer.planned(rows)
         if len(runs) and not dataset.endswith(everything.ASIDE) and dataset != "shapes10":
-            about = f"**{dataset}**, {runs.train_images.iloc[0]:,} training images, {epochs} epochs"
+            about = f"**{dataset}**, {runs.train_images.iloc[0]:,} training images, "
+            about += f"{runs.epochs.iloc[0]} epochs"
             places = (runs.hardware + ", " + runs.precision).unique()
             said = "\n".join(f"- {sentence}" for sentence in answer.sentences(runs, short))
             parts.append(f"{about}, {'; '.join(places)}.{where}\n\n{said}")
