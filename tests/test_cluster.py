@@ -1,5 +1,6 @@
 """The study on a Ray cluster: the same records, whatever machine is lost, and nothing twice."""
 
+import contextlib
 import inspect
 import multiprocessing
 import os
@@ -81,7 +82,15 @@ class Machines(cluster_utils.Cluster):
             return self.add_node(object_store_memory=80 << 20, **ports, **has)
 
     def kill(self, node):
+        """All its processes at once: a worker whose raylet is gone goes on until it notices."""
+        raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+        workers = raylet.children(recursive=True)
+        for each in workers:
+            each.suspend()
         self.remove_node(node, allow_graceful=False)
+        for each in workers:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.kill()
 
 
 def patient(function):
@@ -162,7 +171,7 @@ def test_a_run_whose_machine_is_killed_goes_on_on_another(
 ):
     monkeypatch.setenv("ATTENTION_COMPILED", str(int(fused)))
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    these, scratch = runs(epochs=12)[1:], tmp_path / "scratch"
+    these, scratch = runs(epochs=40)[1:], tmp_path / "scratch"
     machines.node(num_cpus=1)  # the second that has a place
     killed = []
     with cluster(machines, scratch=scratch) as ours, pytest.MonkeyPatch.context() as patch:
