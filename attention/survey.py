@@ -68,15 +68,13 @@ def networks(what: str, seeds: int | None = None) -> list[Run]:
     """The networks of a survey, one seed after the other.
 
     The smoke profile has a few; elsewhere it is every mechanism, "localisation" as trained for
-    Shapes-10, "faithfulness" as compared on the chosen dataset, without the wider plain networks
-    and the hybrid.
+    Shapes-10, "faithfulness" as compared on the chosen dataset, without the wider plain networks.
     """
     one_of("what", what, MEASURES)
     if what == "localisation":
         found = grids.shapes(seeds)
     else:
         beside = {compared(None, **control).name for control in plan.CONTROLS}
-        beside.add(compared("hybrid").name)
         runs = grids.everything(grids.seeds() if seeds is None else seeds)  # the same seeds of all
         found = [run for run in runs if run.name not in beside]
     if profile() == "smoke":

@@ -12,7 +12,9 @@ from statsmodels.stats.multitest import multipletests
 
 from attention import results
 from attention.networks import SETTINGS
-from attention.results import answer, plan, power, report
+from attention.results import answer, plan, power, report, trials
+from attention.results.tables import place
+from attention.study import grids
 from attention.study.planned import primary
 
 NOISE = np.random.default_rng(0).normal(0, 0.1, (8, plan.SEEDS))
@@ -51,13 +53,24 @@ def test_what_the_study_trains_is_what_the_answer_reads():
     records = [
         record(
             run.name, run.seed, 80.0, block=run.block, family=run.family, width=run.width,
-            options=dict(run.options), network=run.network,
+            options=dict(run.options), network=run.network, at=run.at, stages=run.stages,
         )
         for run in runs
     ]  # fmt: skip
     found = answer.planned(results.frame(records))
     assert set(found.name) == names and len(found) == len(runs)
-    assert list(found.drop_duplicates("name").role) == ["plain"] + ["block"] * 4 + ["control"] * 2
+    assert list(found.drop_duplicates("name").role) == ["plain"] + ["block"] * 5 + ["control"] * 2
+
+
+def test_the_hybrid_that_is_compared_is_what_the_search_found(monkeypatch):
+    monkeypatch.setenv("ATTENTION_PROFILE", "quick")
+    drawn = {run.name for run in grids.search() if run.block == "hybrid"}
+    runs = results.frame(results.read(ROOT / "data/runs/cifar10-jpeg75-validation"))
+    tried = trials.trials(runs[runs.name.isin(drawn) & (runs.epochs == 5)])
+    assert set(tried.name) == drawn and (tried.n == 3).sum() == grids.FINALISTS
+    found, ours = tried.loc[trials.winner(tried)], SETTINGS["hybrid"]
+    assert found.options == ours["options"]
+    assert found.place == place("residual", ours.get("at"), ours.get("stages"))
 
 
 @pytest.mark.parametrize(

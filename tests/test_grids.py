@@ -11,7 +11,7 @@ from attention.blocks.dot_product import DotProductScore
 from attention.blocks.hybrid import SPACE, Hybrid
 from attention.blocks.non_local import NonLocal
 from attention.data import Dataset, Split, held_out
-from attention.networks import REDUCTION
+from attention.networks import REDUCTION, SETTINGS
 from attention.results import plan
 from attention.study import grids, seeds
 from attention.training import compared
@@ -30,8 +30,8 @@ def pictures(count=40):
     return Dataset("pictures", split, split, tuple("abcdefghij"))
 
 
-def hybrid(number=0):
-    """What the plan says when a search has chosen this candidate."""
+def hybrid(number):
+    """The setting of the hybrid when a search has chosen this candidate."""
     options, at = grids.candidates(14)[number]
     return {"options": options | {"reduction": REDUCTION}, "at": at, "stages": grids.late(options)}
 
@@ -39,7 +39,6 @@ def hybrid(number=0):
 @pytest.mark.parametrize("name", grids.GRIDS)
 def test_one_seed_of_everything_comes_before_the_next(name, monkeypatch):
     monkeypatch.setenv("ATTENTION_PROFILE", "quick")
-    monkeypatch.setattr(plan, "HYBRID", hybrid())
     runs = grids.GRIDS[name].runs(3)
     seeds = [run.seed for run in runs]
     assert seeds == sorted(seeds) and runs[0].block is None
@@ -88,6 +87,8 @@ def test_every_ablation_changes_its_block_and_starts_with_the_published_one(ques
     for run in runs.values():
         network = run.build(10).train()
         answers.append(network(images))
+        if run.block == "hybrid":  # nothing comes from the hybrid that is compared
+            assert run.at == "residual" and run.options.keys() == {*SPACE, "reduction"}
     different = [not torch.allclose(answers[0], answer) for answer in answers[1:]]
     assert all(different)
 
@@ -174,8 +175,8 @@ def test_only_the_best_of_a_search_are_trained_again(monkeypatch):
 @pytest.mark.parametrize("number", range(14))
 def test_a_hybrid_loses_one_part_at_a_time(number, monkeypatch):
     monkeypatch.setenv("ATTENTION_PROFILE", "quick")
-    monkeypatch.setattr(plan, "HYBRID", hybrid(number))
-    options = plan.HYBRID["options"]
+    monkeypatch.setitem(SETTINGS, "hybrid", hybrid(number))
+    options = SETTINGS["hybrid"]["options"]
     plain, whole, *less = grids.parts(1)
     assert plain.block is None and {plain, whole} <= set(grids.search())  # trained once
     there = [name for name in ("channel", "spatial", "pool", "mixing") if options[name]]
@@ -195,9 +196,7 @@ def test_a_hybrid_loses_one_part_at_a_time(number, monkeypatch):
         assert gone or run.options["residual"] != options["residual"]
 
 
-def test_there_are_no_parts_before_there_is_a_hybrid(monkeypatch):
-    monkeypatch.setattr(plan, "HYBRID", None)
-    assert grids.parts() == []
+def test_what_is_no_whole_hybrid_cannot_lose_a_part():
     with pytest.raises(ValueError, match="options must have all of .*, got none for combine"):
         grids.without({"channel": "mlp", "spatial": "conv"})
 

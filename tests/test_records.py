@@ -11,6 +11,7 @@ from invented import block, record, study
 
 from attention import results
 from attention.files import write_record
+from attention.networks import SETTINGS
 from attention.results import everything, readme, report, statistics
 from attention.results.tables import DESCRIBING
 
@@ -54,6 +55,10 @@ def test_labels_say_what_is_needed_to_tell_networks_apart():
     assert short(block("cbam"), official) == ["cbam", "cbam (official)"]
     pools = block("cbam", options={"pools": ["avg", "max"], "kernel_size": 3})
     assert short(pools) == ["cbam (pools avg, max; kernel_size 3)"]
+    ours = SETTINGS["hybrid"]["options"]
+    assert short(block("hybrid", family="hybrid", options=ours)) == ["hybrid"]
+    [another] = short(block("hybrid", family="hybrid", options=ours | {"reduction": 2}))
+    assert another.endswith("reduction 2)") and "channel " in another
     after = block("cbam", at="stage")
     after["name"] = "fast-16 + cbam (at stage)"
     assert short(block("cbam"), after) == ["cbam (residual)", "cbam (stage)"]

@@ -71,7 +71,7 @@ def test_the_comparison_of_each_profile_is_made_of_runs(
 
 
 def test_hidden_layers_of_the_comparison_are_a_quarter_of_the_channels():
-    for name in ("se", "cbam", "bam", "context", "feature_gate", "hybrid"):
+    for name in ("se", "cbam", "bam", "context", "feature_gate"):
         assert compared(name).options == {"reduction": 4}
     assert compared("se", options={"bias": False}).options == {"bias": False}  # as a whole
     hidden = [

@@ -41,9 +41,9 @@ def _role(row):
         this = (row["network"], width)
         controls = [(c.get("network", NETWORK), c.get("width")) for c in plan.CONTROLS]
         return "plain" if this == (NETWORK, None) else "control" if this in controls else None
-    setting = {**SETTINGS, "hybrid": plan.HYBRID}.get(row["block"], {})
-    if row["block"] not in (*plan.PAPERS, "hybrid") or setting is None:
+    if row["block"] not in plan.BLOCKS:
         return None
+    setting = SETTINGS.get(row["block"], {})
     where = place(known(row["block"]).at, setting.get("at"), setting.get("stages"))
     wanted = (NETWORK, None, setting.get("options", {}), where)
     return "block" if (row["network"], width, row["options"], row["place"]) == wanted else None
@@ -152,8 +152,8 @@ def _beside_controls(runs: pd.DataFrame, short: dict[str, str], brief: bool) -> 
 
 def _absent(runs: pd.DataFrame) -> list[str]:
     """The networks of the plan that no run is of, in short."""
-    blocks = [name for name in plan.PAPERS if name not in set(runs.block)]
-    blocks += [] if "hybrid" in set(runs.block) else ["the hybrid"]
+    blocks = [name for name in plan.BLOCKS if name not in set(runs.block)]
+    blocks = [f"the {name}" if name == "hybrid" else name for name in blocks]
     controls = len(plan.CONTROLS) - runs[runs.role == "control"].name.nunique()
     few = f"{controls} of the {len(plan.CONTROLS)} plain networks of equal cost"
     return blocks + ([few] if controls else [])

@@ -3,20 +3,16 @@
 RESULTS.md shows `TEXT`; `answer` tests by the same constants.
 """
 
-from typing import Any
-
 from attention.networks import REDUCTION
 
 PAPERS = ("se", "eca", "cbam", "bam")
-# The hybrid's options, place and stages, as in `SETTINGS`: what the search on held-out images
-# chooses. None: it has not chosen yet.
-HYBRID: dict[str, Any] | None = None
 # Plain networks that buy with channels (17 for 16) or with depth what a block costs.
 CONTROLS = ({"width": 17}, {"network": "resnet26"})
 SEEDS = 5
 CONFIDENCE = 0.95
 MARGIN = 0.5  # points of accuracy
-FAMILY = len(PAPERS) + 1  # blocks that are tested, the hybrid among them before it is chosen
+BLOCKS = (*PAPERS, "hybrid")  # what is tested, all of it counted before it is trained
+FAMILY = len(BLOCKS)
 
 TEXT = f"""\
 **The plan, committed before the first of these networks was tested.**

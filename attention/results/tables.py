@@ -7,6 +7,7 @@ import pandas as pd
 
 from attention.checks import one_of
 from attention.files import read_record
+from attention.networks import SETTINGS
 from attention.settings import home
 
 # The columns that say what a network is; they stay beside it in every table made from a table.
@@ -107,8 +108,9 @@ def labels(table: pd.DataFrame) -> dict[str, str]:
     """{name: a shorter one}: "fast-16 + se" → "se", unless two names would then be the same.
 
     table: with the columns of `frame`, or with names as its index. A block goes by its own name
-    and its options; where this does not tell all networks apart, by its place too; where that does
-    not either, every network keeps its name, as it does where the table has no column block.
+    and its options, the hybrid that is compared by its name alone; where this does not tell all
+    networks apart, by its place too; where that does not either, every network keeps its name, as
+    it does where the table has no column block.
     """
     rows = _named(table).to_dict("records")
     for columns in (("options",), ("options", "place")):
@@ -123,6 +125,8 @@ def _short(row, columns):
     if not isinstance(row.get("block"), str):
         return row["name"]
     options = row.get("options") or {}
+    if row["block"] == "hybrid" and options == SETTINGS["hybrid"]["options"]:
+        options = {}
     words = [f"{key} {_words(value)}".removeprefix("variant ") for key, value in options.items()]
     words += [row["place"]] if "place" in columns and "place" in row else []
     return row["block"] + (f" ({'; '.join(words)})" if words else "")

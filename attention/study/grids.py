@@ -22,7 +22,7 @@ from typing import Any
 from attention.blocks import BLOCKS, POOLINGS, SPACE
 from attention.checks import at_least_one, one_of
 from attention.data import Dataset, held_out, load
-from attention.networks import REDUCTION
+from attention.networks import REDUCTION, SETTINGS
 from attention.results import plan
 from attention.settings import profile
 from attention.study.planned import objections, primary
@@ -64,9 +64,14 @@ def shapes(count: int | None = None, data: Dataset | None = None) -> list[Run]:
 
 
 # The options with which a hybrid is SE, and with which it is CBAM.
-AS_SE = {"channel": "mlp", "spatial": None, "combine": "channel first", "residual": False}
-AS_CBAM = {"channel": "mlp avg+max", "spatial": "conv", "combine": "channel first", "pool": None,
-           "residual": False}  # fmt: skip
+AS_SE = {"channel": "mlp", "spatial": None, "combine": "channel first", "pool": None,
+         "mixing": None, "residual": False}  # fmt: skip
+AS_CBAM = AS_SE | {"channel": "mlp avg+max", "spatial": "conv"}
+
+
+def _hybrid(options, stages=None, **changes):
+    """A hybrid in the branches, where what it is like stands, with other values of options."""
+    return "hybrid", {"options": {**options, **changes}, "at": "residual", "stages": stages}
 
 
 def _option(block, option, usual, *others):
@@ -96,7 +101,7 @@ ABLATIONS = {
     "CBAM: order": {
         "channel first": ("cbam", {}),
         **{
-            order: ("hybrid", {"options": AS_CBAM | {"combine": order}})
+            order: _hybrid(AS_CBAM, combine=order)
             for order in ("spatial first", "parallel", "sum", "product")
         },
     },
@@ -113,16 +118,14 @@ ABLATIONS = {
     },
     "SE: pooling before the channel score": {
         "average": ("se", {}),
-        "additive attention": ("hybrid", {"options": AS_SE | {"pool": "additive"}}),
-        "dot-product attention": ("hybrid", {"options": AS_SE | {"pool": "dot product"}}),
+        "additive attention": _hybrid(AS_SE, pool="additive"),
+        "dot-product attention": _hybrid(AS_SE, pool="dot product"),
     },
     "CBAM: attention inside": {
         "as published": ("cbam", {}),
-        "dot product as the spatial gate": (
-            "hybrid", {"options": AS_CBAM | {"spatial": "dot product"}, "stages": (2, 3)}),
-        "codewords as the channel gate": ("hybrid", {"options": AS_CBAM | {"channel": "encoding"}}),
-        "additive attention as the pool": (
-            "hybrid", {"options": AS_CBAM | {"channel": "mlp", "pool": "additive"}}),
+        "dot product as the spatial gate": _hybrid(AS_CBAM, (2, 3), spatial="dot product"),
+        "codewords as the channel gate": _hybrid(AS_CBAM, channel="encoding"),
+        "additive attention as the pool": _hybrid(AS_CBAM, channel="mlp", pool="additive"),
     },
 }  # fmt: skip
 
@@ -255,15 +258,13 @@ def without(options: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def parts(count: int | None = None, data: Dataset | None = None) -> list[Run]:
-    """The plain network, the plan's hybrid, and it `without` each part; [] before it is chosen."""
-    if plan.HYBRID is None:
-        return []
-    options = plan.HYBRID["options"]
+    """The plain network, the hybrid that is compared, and it `without` each part."""
+    options = SETTINGS["hybrid"]["options"]
     runs = []
     for seed in choosing(count):
         runs.append(chosen(None, seed))
         for fewer in (options, *without(options).values()):
-            runs.append(chosen("hybrid", seed, **plan.HYBRID | {"options": fewer}))
+            runs.append(chosen("hybrid", seed, options=fewer))
     return runs
 
 

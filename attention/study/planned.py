@@ -18,9 +18,7 @@ def primary(count: int | None = None, data: Dataset | None = None) -> list[Run]:
         count = SEEDS["smoke"] if profile() == "smoke" else plan.SEEDS
     runs = []
     for seed in range(seeds(count)):
-        runs += [compared(name, seed) for name in (None, *plan.PAPERS)]
-        if plan.HYBRID is not None:
-            runs.append(compared("hybrid", seed, **plan.HYBRID))
+        runs += [compared(name, seed) for name in (None, *plan.BLOCKS)]
         runs += [compared(None, seed, **control) for control in plan.CONTROLS]
     return runs
 
