@@ -12,9 +12,10 @@ from torch.nn import functional as F
 from attention.blocks.gate import SPATIAL, Gate, Score, Weights
 from attention.checks import at_least_one, divides, expect_maps, expect_rows
 
-# Keys up to which the weights written out are faster than torch's fused kernel, on a CPU and in
-# bfloat16: its backward pass takes up to six times as long there, in float32 it does not.
-FEW = 256
+# Weights of a head, queries times keys, up to which writing them out is faster than torch's fused
+# kernel, on a CPU and in bfloat16: its backward pass takes up to six times as long there, in
+# float32 it does not.
+FEW = 256 * 256
 
 
 def tokens(x: torch.Tensor) -> torch.Tensor:
@@ -56,7 +57,8 @@ def fused(
     Memory grows with Q + K, not with Q·K. The kernel has first derivatives only: for second ones,
     work within `wanting`.
     """
-    if query.device.type == "cpu" and query.dtype == torch.bfloat16 and key.shape[-2] <= FEW:
+    few = query.shape[-2] * key.shape[-2] <= FEW
+    if few and query.device.type == "cpu" and query.dtype == torch.bfloat16:
         return (scale * query @ key.mT).softmax(-1) @ value
     # zeros behind the vectors change no product; the kernels want one width for all three, and on a
     # GPU a multiple of 8, or the slow way is taken, which makes the weights
