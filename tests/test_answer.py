@@ -21,6 +21,14 @@ NOISE = np.random.default_rng(0).normal(0, 0.1, (8, plan.SEEDS))
 PLAIN = "resnet20 (plain)"
 
 
+def hybrid(seeds):
+    """The records of the hybrid, with these seeds."""
+    own = SETTINGS["hybrid"]
+    about = {"block": "hybrid", "family": "hybrid", "width": None, "network": "resnet20"}
+    about |= {"options": own["options"], "at": own.get("at"), "stages": own.get("stages")}
+    return [record("resnet20 + hybrid", seed, 88.0 + 0.3 * seed, **about) for seed in seeds]
+
+
 def studied(shifts, seeds=plan.SEEDS, **changes):
     """The table of the plan's networks with these mean differences to the plain one."""
     records = []
@@ -93,6 +101,16 @@ def test_longer_runs_beside_it_are_no_part_of_the_plan():
     longer = results.frame(records)
     assert longer.epochs.nunique() == 2
     pd.testing.assert_frame_equal(answer.planned(longer), planned({}))
+
+
+def test_the_hybrid_is_left_out_until_it_has_the_seeds_of_the_others():
+    for count in (1, 4, 5):
+        runs = answer.planned(results.frame([*studied({}), *hybrid(range(count))]))
+        assert runs.seed.nunique() == 5 and ("hybrid" in set(runs.block)) == (count == 5)
+        assert ("Still missing: the hybrid" in answer.sentences(runs)[-1]) == (count < 5)
+    # a fifth seed has begun: the others have four in common
+    begun = answer.planned(results.frame([*studied({})[:-1], *hybrid(range(4))]))
+    assert begun.name.nunique() == 8 and begun.seed.nunique() == 4
 
 
 def test_only_seeds_that_all_networks_have_count():

@@ -22,16 +22,25 @@ def planned(table: pd.DataFrame) -> pd.DataFrame:
 
     Where some were trained for longer as well, the length that most of these runs have counts.
     A seed is complete when all networks have it that have any seed at all: so every difference is
-    over the same seeds. A column `role` is added: "plain", "block" or "control". The networks
+    over the same seeds. The hybrid, which is chosen and trained after the others, is left out until
+    it has their seeds. A column `role` is added: "plain", "block" or "control". The networks
     without a block come first.
     """
     runs = table.assign(role=[_role(row) for row in table.to_dict("records")])
     runs = runs[runs.role.notna()]
     runs = runs[runs.epochs == runs.epochs.mode().max()]
-    there = runs.groupby("seed").name.nunique()
-    runs = runs[runs.seed.isin(there.index[there == runs.name.nunique()])]
+    hybrid = runs.block == "hybrid"
+    if not _complete(runs[~hybrid]) <= set(runs[hybrid].seed):
+        runs = runs[~hybrid]
+    runs = runs[runs.seed.isin(_complete(runs))]
     order = {"plain": 0, "block": 1, "control": 2}
     return runs.sort_values(["role", "parameters"], key=lambda c: c.map(order).fillna(c))
+
+
+def _complete(runs):
+    """The seeds that all networks have which these runs are of."""
+    there = runs.groupby("seed").name.nunique()
+    return set(there.index[there == runs.name.nunique()])
 
 
 def _role(row):
