@@ -84,8 +84,20 @@ def child_work(home, images, barrier=None):
     torch.set_num_threads(1)
     log_what_is_trained(setattr, home / "log")
     if barrier:
-        barrier.wait()
+        first_run_waits(barrier)
     work(runs(), images)
+
+
+def first_run_waits(barrier):
+    """The first run of each process begins when each has one, however late a process comes."""
+    fit, first = study.fit, [True]
+
+    def waiting(*arguments, **options):
+        if first and first.pop():
+            barrier.wait(timeout=60)
+        return fit(*arguments, **options)
+
+    study.fit = waiting
 
 
 def start(target, *arguments):
