@@ -49,21 +49,10 @@ def notebooks() -> None:
     """Run all notebooks, in the quick profile if nobody says another."""
     environment()
     profile = os.environ.get("ATTENTION_PROFILE") or "quick"
-    quiet = (
-        "--log-level",
-        "ERROR",
-        "--ExecutePreprocessor.extra_arguments=--IPKernelApp.log_level=40",
-    )
     convert = (
-        "-m",
-        "nbconvert",
-        "--execute",
-        "--to",
-        "notebook",
-        "--output-dir",
-        "executed",
-        *quiet,
-    )
+        "-m", "nbconvert", "--execute", "--to", "notebook", "--output-dir", "executed",
+        "--log-level", "ERROR", "--ExecutePreprocessor.extra_arguments=--IPKernelApp.log_level=40",
+    )  # fmt: skip
     for notebook in NOTEBOOKS:
         print(f"{time.strftime('%H:%M:%S')}  {notebook}", flush=True)
         start = time.monotonic()
