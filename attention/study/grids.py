@@ -57,8 +57,7 @@ def shapes(count: int | None = None, data: Dataset | None = None) -> list[Run]:
     """The comparison's mechanisms and the transformers, on Shapes-10."""
     runs = []
     for seed in range(seeds(count)):
-        chosen = [None, *(name for name in names() if name != "hybrid")]
-        runs += [compared(name, seed) for name in chosen]
+        runs += [compared(name, seed) for name in (None, *names())]
         runs += [compared(None, seed, name) for name in TRANSFORMERS]
     return runs
 
