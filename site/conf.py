@@ -37,6 +37,7 @@ html_theme = "furo"
 html_title = project
 html_static_path = [str(HERE / "_build" / "source" / "static")]
 html_css_files = ["site.css"]
+html_favicon = str(HERE / "static" / "favicon.svg")
 html_copy_source = False
 html_show_sphinx = False
 html_show_copyright = False
