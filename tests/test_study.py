@@ -94,7 +94,7 @@ def first_run_waits(barrier):
 
     def waiting(*arguments, **options):
         if first and first.pop():
-            barrier.wait(timeout=60)
+            barrier.wait(timeout=300)
         return fit(*arguments, **options)
 
     study.fit = waiting
