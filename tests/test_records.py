@@ -12,7 +12,7 @@ from invented import block, record, study
 from attention import results
 from attention.files import write_record
 from attention.networks import SETTINGS
-from attention.results import everything, readme, report, statistics
+from attention.results import everything, readme, report, statistics, trials
 from attention.results.tables import DESCRIBING
 
 PLAIN = "fast-16 (plain)"
@@ -180,6 +180,9 @@ def test_what_is_chosen_by_or_explained_is_not_among_the_results(tmp_path):
     text = everything.text(tmp_path)
     assert text.count("| network") == 1 and "**flowers**" in text
     assert "Step: one training step, 8 images of 32×32" in text and "3 rounds, on abacus, 2" in text
+    beside = everything.held_out(tmp_path)
+    assert beside.count("| network") == 1 and "**flowers-validation**" in beside
+    assert everything.held_out(tmp_path / "nowhere") == ""
     (tmp_path / "benchmarks" / "mechanisms.json").write_text("{}")
     with pytest.raises(ValueError, match="mechanisms.json"):
         everything.text(tmp_path)
@@ -187,6 +190,13 @@ def test_what_is_chosen_by_or_explained_is_not_among_the_results(tmp_path):
     assert everything.text(tmp_path).count("| network") == 1
     (tmp_path / "runs" / "flowers.json").unlink()
     assert everything.text(tmp_path) == ""
+
+
+def test_hybrids_that_were_chosen_among_are_told_by_their_parts():
+    rows = [row[0] for row in rows_of(everything.held_out(ROOT / "data"))]
+    assert len(set(rows)) == len(rows) and "resnet20 (plain)" in rows
+    own = trials.described(SETTINGS["hybrid"]["options"])
+    assert own in rows and not any(row.startswith("hybrid") for row in rows)
 
 
 def test_readme_is_written_between_the_marks_only(tmp_path):

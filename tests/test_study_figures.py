@@ -196,8 +196,15 @@ def test_an_ablation_has_a_panel_a_question_and_marks_the_default():
     pd.testing.assert_frame_equal(
         behind.loc["pools"], expected[["n", "mean", "low", "high"]], check_names=False
     )
+    assert not used[0].patches
+    with_band = figures.ablation(table, noise=0.5).axes[0]
+    [band] = with_band.patches
+    assert [band.get_x(), band.get_x() + band.get_width()] == [70.5, 71.5]  # about the default's 71
+    assert "95% of the differences that are noise" in with_band.figure.get_suptitle()
     with pytest.raises(ValueError, match="got 'question'"):
         figures.ablation(table.drop(columns="question"))
+    with pytest.raises(ValueError, match="noise must be .* got 0"):
+        figures.ablation(table, noise=0)
 
 
 def test_noise_lies_in_the_band_of_a_half_normal_plot_and_an_effect_above_it():

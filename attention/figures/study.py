@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
 from scipy.optimize import isotonic_regression
 
-from attention.checks import one_of
+from attention.checks import one_of, positive
 from attention.figures.base import PALETTE
 from attention.figures.families import families, legend, look
 from attention.results import labels, ranking, statistics
@@ -181,14 +181,23 @@ def differences(
     return figure
 
 
-def ablation(table: pd.DataFrame, value: str = "test_accuracy", confidence: float = 0.95) -> Figure:
+def ablation(
+    table: pd.DataFrame,
+    value: str = "test_accuracy",
+    confidence: float = 0.95,
+    noise: float | None = None,
+) -> Figure:
     """Small multiples: a panel a question, a point a choice, with its interval and its seeds.
 
     table: a row a run, with the columns question, choice, seed and `value`; the first choice of
     each question is the default, drawn in black with a line for the others to be read against.
+    noise: how far a choice without any effect lies from the default, at `confidence`: a grey band
+    of that half-width about the line, in the unit of `value`.
     The table behind it: `ablation_table(table, value, confidence)`.
     """
     points = ablation_table(table, value, confidence)
+    if noise is not None:
+        positive("noise", noise)
     questions = list(points.index.unique("question"))
     rows = -(-len(questions) // 2)
     heights = [max(len(points.loc[q]) for q in questions[i : i + 2]) for i in range(0, 2 * rows, 2)]
@@ -199,7 +208,10 @@ def ablation(table: pd.DataFrame, value: str = "test_accuracy", confidence: floa
     axes[0, 0].set_xlim(_limits(points, "mean")[0])
     for axis, question in zip(axes.flat, questions, strict=False):
         own = points.loc[question]
-        axis.axvline(own["mean"].iloc[0], color="0.6", lw=1, ls=":", zorder=0)
+        default = own["mean"].iloc[0]
+        axis.axvline(default, color="0.6", lw=1, ls=":", zorder=0)
+        if noise is not None:
+            axis.axvspan(default - noise, default + noise, color="0.93", lw=0, zorder=-1)
         for y, point in enumerate(own.itertuples()):
             colour = sns.color_palette(PALETTE)[0] if y else "black"
             axis.plot(point.mean, y, color=colour, marker="o" if y else "D", ms=6)
@@ -216,6 +228,8 @@ def ablation(table: pd.DataFrame, value: str = "test_accuracy", confidence: floa
         axis.set_xlabel(AXES.get(value, value))
         axis.tick_params(labelbottom=True)
     title = f"Mean, {over_seeds(points.n, _drawn(points, confidence))}; a small dot is a seed"
+    if noise is not None:
+        title += f"; grey: {confidence:.0%} of the differences that are noise"
     figure.suptitle(title, fontsize="medium")
     return figure
 

@@ -18,6 +18,11 @@ TRIALS = {"images": int, "held_out": int, "machine": str, "commit": str, "notes"
 EXPLORATORY = """\
 These tables are exploratory: they show what was trained, with how many seeds, and no verdict
 follows from them. Shapes-10 are images that the package draws itself."""
+CHOSEN_AMONG = """\
+The ablations of notebook 9, and of notebook 10 the search for the hybrid and its parts: trained on
+nine tenths of the training images for half as long as the comparison, measured on the last tenth.
+Exploratory, too. A hybrid is told by its parts: positions mixed by → channel score (what pools
+before it) & spatial score, how they combine."""
 TITLE = """\
 # Results
 
@@ -31,6 +36,8 @@ def text(folder: str | Path | None = None) -> str:
     parts = [TITLE, "## The plan", plan.TEXT, "## The answer", answered(folder)]
     if tables := everything.text(folder):
         parts += ["## Every network that was trained", EXPLORATORY, tables]
+    if tables := everything.held_out(folder):
+        parts += ["## Chosen among, on held-out images", CHOSEN_AMONG, tables]
     if (path := folder / "benchmarks" / "recipe.json").exists():
         parts += ["## The recipe", recipe(path)]
     if costs := speed.text(folder / "benchmarks"):
