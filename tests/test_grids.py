@@ -61,6 +61,14 @@ def test_the_comparison_has_every_mechanism_and_wider_networks(monkeypatch):
     assert sum(count <= largest for count in counts) >= len(counts) - 2
 
 
+def test_shapes_has_every_mechanism_as_it_is_compared_so_that_its_maps_can_be_located(monkeypatch):
+    monkeypatch.setenv("ATTENTION_PROFILE", "quick")
+    runs = grids.shapes(1)
+    assert {run.block for run in runs} == {None, *BLOCKS, *POOLINGS}
+    [hybrid] = [run for run in runs if run.block == "hybrid"]
+    assert hybrid.resolved().options == SETTINGS["hybrid"]["options"]
+
+
 def test_choices_and_the_comparison_share_neither_seeds_nor_images():
     data = pictures()
     seeds = {name: {run.seed for run in grid.runs(5)} for name, grid in grids.GRIDS.items()}
