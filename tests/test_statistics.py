@@ -353,6 +353,22 @@ def test_pooled_with_missing_runs_and_with_too_few():
         statistics.pooled(table, "n9")
 
 
+def test_pooled_learns_the_noise_from_what_others_link_with_the_baseline():
+    """A baseline and a setting with one seed; the plain network shares it, and later ones with c.
+
+    Two networks over two seeds leave one degree of freedom: the difference of their differences.
+    """
+    values = {"a": [70.0, None, None], "b": [70.5, None, None], "plain": [71.0, 72.0, 71.5],
+              "c": [None, 72.4, 71.6]}  # fmt: skip
+    found = statistics.pooled(runs(values), "a").loc["b"]
+    assert found.n == 1 and found.freedom == 1 and found.difference == pytest.approx(0.5)
+    twice = (72.4 - 72.0) - (71.6 - 71.5)  # a normal variable of variance 4 · noise²
+    assert found.spread == pytest.approx(2**0.5 * abs(twice) / 2)
+    assert found.error == pytest.approx(found.spread)  # one pair
+    assert found.high - 0.5 == pytest.approx(stats.t.ppf(0.975, 1) * found.error)
+    assert np.isnan(statistics.pooled(runs(values), "a").difference["c"])  # shares no seed with a
+
+
 def test_what_shares_no_seed_with_the_baseline_has_no_difference_to_it():
     values = {"a": [70.0, 71.0, None, None], "b": [70.5, 71.2, None, None],
               "c": [None, None, 110.0, 111.5], "d": [None, None, 110.2, 111.0]}  # fmt: skip

@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 from scipy import stats
+from scipy.sparse.csgraph import connected_components
 from statsmodels.regression.linear_model import OLS
 
 from attention.checks import fraction, instance, one_of, positive
@@ -118,9 +119,8 @@ def paired(
     for name, other in baseline.items():
         one_of("baseline: name", name, names)
         one_of(f"baseline of {name}", other, names)
-    values = {name: column.to_numpy() for name, column in wide.items()}
     rows = [
-        {"baseline": other, **_pair(values[name], values[other], confidence)}
+        {"baseline": other, **_pair(wide[name].to_numpy(), wide[other].to_numpy(), confidence)}
         for name, other in baseline.items()
     ]
     columns = [
@@ -128,9 +128,9 @@ def paired(
     ]  # fmt: skip
     result = pd.DataFrame(rows, index=pd.Index(list(baseline), name="name"), columns=columns)
     result["p_corrected"] = holm(result.p)
-    comparisons = int(result.p.notna().sum())
+    count = int(result.p.count())
     result["detectable"] = [
-        detectable(row.spread, int(row.n), comparisons, confidence) if row.n >= 2 else np.nan
+        detectable(row.spread, int(row.n), count, confidence) if row.n > 1 else np.nan
         for row in result.itertuples()
     ]
     return described(result.assign(confidence=confidence), table)
@@ -190,38 +190,38 @@ def pooled(
     """`paired`, with one spread for all networks, estimated from all of them together.
 
     A row a network other than the baseline, with the columns of `paired`. A model of two factors,
-    accuracy = network + seed + noise, is fitted to the whole table (randomised blocks, Fisher 1935)
-    by least squares. With few seeds this sees far smaller differences than a t-test of a few pairs,
-    at a price: it holds only if the noise is alike for all networks. Leave out those for which it
-    plainly is not. Seeds may be missing. A network that shares no seed with the baseline has n = 0
-    and nan, and no part in the fit.
-
-    spread: the standard deviation of a difference of two runs of one seed, √2 times the noise.
-    Raises ValueError when the table leaves nothing to estimate the noise from.
+    accuracy = network + seed + noise, is fitted by least squares (randomised blocks, Fisher 1935).
+    With few seeds this sees far smaller differences than a t-test of a few pairs, at a price: it
+    holds only if the noise is alike in all. Leave out networks for which it plainly is not. Seeds
+    may be missing. A network that shares none with the baseline has n = 0 and nan; it takes part in
+    the fit where others link the two. spread: the standard deviation of a difference of two runs of
+    one seed, √2 times the noise. Raises ValueError where nothing tells the noise.
     """
     alpha, wide = 1 - fraction("confidence", confidence), by_seed(table, value)
     one_of("baseline", baseline, list(wide.columns))
-    shared = (wide.notna() & wide[[baseline]].notna().to_numpy()).sum().drop(baseline)
-    others = list(shared.index[shared > 0])
-    runs = table[table.name.isin([baseline, *others])].dropna(subset=value)
-    if not others:
+    common = wide.notna().T.astype(int) @ wide.notna().astype(int)  # seeds, of every two networks
+    shared = common[baseline].drop(baseline)
+    others = shared.index[shared > 0]
+    if not len(others):
         raise ValueError(f"table: no network has a seed in common with {baseline}")
-    networks = pd.get_dummies(runs.name, dtype=float)[others]
-    seeds, first = pd.get_dummies(runs.seed, dtype=float), slice(len(others))
+    _, island = connected_components(common.to_numpy())
+    linked = common.index[island == island[common.index.get_loc(baseline)]].drop(baseline)
+    runs = table[table.name.isin([baseline, *linked])].dropna(subset=value)
+    networks = pd.get_dummies(runs.name, dtype=float)[linked]
+    seeds, first = pd.get_dummies(runs.seed, dtype=float), slice(len(linked))
     fit = OLS(runs[value].to_numpy(float), np.hstack([networks, seeds])).fit()
     if fit.df_resid < 1:
         raise ValueError("table: expected two networks with two seeds in common, got fewer")
     low, high = fit.conf_int(alpha)[first].T
     numbers = {
-        "difference": fit.params[first], "spread": (2 * max(fit.mse_resid, 0.0)) ** 0.5,
-        "error": fit.bse[first], "freedom": fit.df_resid, "low": low, "high": high,
-        "p": fit.pvalues[first], "p_corrected": holm(pd.Series(fit.pvalues[first])).to_numpy(),
-        "detectable": smallest_shift(fit.bse[first], fit.df_resid, alpha / len(others)),
+        "difference": fit.params[first], "spread": (2 * max(fit.mse_resid, 0.0)) ** 0.5, "low": low,
+        "high": high, "error": fit.bse[first], "freedom": fit.df_resid, "p": fit.pvalues[first],
     }  # fmt: skip
-    result = pd.DataFrame(numbers, index=others).reindex(shared.index)
-    about = {"baseline": baseline, "n": shared, "mean": wide.mean()[shared.index]}
-    result = pd.concat([pd.DataFrame(about), result], axis=1).rename_axis("name")
-    return described(result.assign(confidence=confidence), table)
+    found = pd.DataFrame(numbers, index=linked).loc[others]
+    found["p_corrected"] = holm(found.p)
+    found["detectable"] = smallest_shift(found.error, found.freedom, alpha / len(others))
+    result = pd.DataFrame({"baseline": baseline, "n": shared, "mean": wide.mean()[shared.index]})
+    return described(result.join(found).rename_axis("name").assign(confidence=confidence), table)
 
 
 def versus(
