@@ -10,10 +10,11 @@ from address import ROOT, address, change, places
 from invented import block, record, study
 
 from attention import results
-from attention.files import write_record
+from attention.files import load_weights, write_record
 from attention.networks import SETTINGS
 from attention.results import everything, readme, report, statistics, trials
 from attention.results.tables import DESCRIBING
+from attention.study import grids
 
 PLAIN = "fast-16 (plain)"
 
@@ -197,6 +198,19 @@ def test_hybrids_that_were_chosen_among_are_told_by_their_parts():
     assert len(set(rows)) == len(rows) and "resnet20 (plain)" in rows
     own = trials.described(SETTINGS["hybrid"]["options"])
     assert own in rows and not any(row.startswith("hybrid") for row in rows)
+
+
+def test_the_networks_whose_maps_notebook_9_shows_come_trained(monkeypatch):
+    """With their records alone a fresh clone would train them again, for minutes."""
+    monkeypatch.setenv("ATTENTION_PROFILE", "quick")
+    question, setting = "CBAM: attention inside", "dot product as the spatial gate"
+    wanted = {run.name for run in (grids.chosen("cbam"), grids.ablation(question, setting))}
+    for path in (ROOT / "data/runs/cifar10-jpeg75-validation").glob("*-seed100-*.json"):
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["name"] in wanted:
+            wanted.remove(kept["name"])
+            assert load_weights(path.with_suffix(".safetensors"), kept["result"]["weights"])
+    assert not wanted
 
 
 def test_readme_is_written_between_the_marks_only(tmp_path):
