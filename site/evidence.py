@@ -36,9 +36,11 @@ def table_of(shown: pd.DataFrame) -> str:
 
 
 def runs() -> pd.DataFrame:
-    """One row a record, of training on a whole dataset."""
+    """One row a record, of training on a whole dataset by the network's own recipe."""
     table = results.frame(results.read(data() / "runs"))
-    return table[~table.dataset.str.endswith("-random-labels")] if len(table) else table
+    if not len(table):
+        return table
+    return table[~table.dataset.str.endswith("-random-labels") & (table.recipe == "")]
 
 
 def comparison() -> list[str]:

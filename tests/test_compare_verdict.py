@@ -14,10 +14,10 @@ from attention.compare.evidence import _last_of_each_stage, worst
 from attention.compare.plan import PRETRAINED, SCRATCH, make_plan, seconds
 from attention.compare.rounds import train
 from attention.data import Dataset, Split
-from attention.networks import NETWORKS, resnet18
+from attention.networks import NETWORKS, RECIPES, resnet18
 from attention.results import confusion, statistics
 from attention.study import Budget
-from attention.training import RECIPES, Run, key
+from attention.training import Run, key
 
 NAMES = {"plain": None, "a": "se", "b": "eca"}
 

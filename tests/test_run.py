@@ -15,9 +15,9 @@ from torch import nn
 import attention
 from attention.blocks import register, table
 from attention.data import Dataset, Split
-from attention.networks import NETWORKS
+from attention.networks import NETWORKS, RECIPES
 from attention.settings import PROFILES
-from attention.training import RECIPES, Run, key, keys
+from attention.training import Run, key, keys
 
 PIXELS = Split(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), torch.arange(3))
 IMAGES = Dataset("images", PIXELS, PIXELS, tuple("abc"))

@@ -14,10 +14,10 @@ from torchvision.models import ResNet18_Weights
 from attention.blocks import BLOCKS, POOLINGS
 from attention.checks import at_least_one, one_of, some_of
 from attention.data import Dataset
-from attention.networks import IMAGENET, NETWORKS, SETTINGS
+from attention.networks import IMAGENET, NETWORKS, RECIPES, SETTINGS
 from attention.settings import offline, profile
 from attention.study import Times
-from attention.training import RECIPES, Files, Run, ahead
+from attention.training import Files, Run, ahead
 
 SMALL = 64  # pixels: up to here the CIFAR ResNet-20, above it torchvision's ResNet-18
 SCRATCH, PRETRAINED = "resnet18", "resnet18-pretrained"

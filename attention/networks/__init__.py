@@ -5,6 +5,7 @@ fast         a network that learns in a few epochs, with a whitening layer (Jord
 photographs  torchvision's ResNet-18, pretrained or not
 transformer  ViT (Dosovitskiy et al. 2021), and its hybrid with a convolutional stem
 table        NETWORKS: each of them by name
+recipes      RECIPES: how each family is trained where a run does not say it
 compared     the network and the settings in which the blocks are compared
 example      an example is run through a network: what its modules get and give
 places       what stands in a place where a block was put; the start as the identity
@@ -21,13 +22,14 @@ from attention.networks.fuse import fuse, lacking, regions, unfuse
 from attention.networks.insert import Placement, insert, report
 from attention.networks.photographs import IMAGENET, resnet18
 from attention.networks.places import Chain, FromIdentity
+from attention.networks.recipes import RECIPES
 from attention.networks.resnet import Network, Residual, resnet
 from attention.networks.table import NETWORKS, Architecture
 from attention.networks.transformer import VisionTransformer, convvit, vit
 
 __all__ = [
-    "IMAGENET", "NETWORK", "NETWORKS", "PLACES", "REDUCTION", "SETTINGS", "Architecture", "Chain",
-    "FromIdentity", "Network", "Placement", "Residual", "VisionTransformer", "Whitening",
+    "IMAGENET", "NETWORK", "NETWORKS", "PLACES", "RECIPES", "REDUCTION", "SETTINGS", "Architecture",
+    "Chain", "FromIdentity", "Network", "Placement", "Residual", "VisionTransformer", "Whitening",
     "branches", "convvit", "fast_resnet", "fuse", "insert", "lacking", "last_stage", "regions",
     "report", "resnet", "resnet18", "stages", "unfuse", "vit", "whiten",
 ]  # fmt: skip

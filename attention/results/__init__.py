@@ -8,6 +8,7 @@ guide       what to take within a budget
 overview    the study in one table, and in words
 classes     which classes a network confuses
 trials      a search, its winner, and the verdict
+choices     one change inside a block, or of the recipe, beside what is compared
 findings    what a survey of maps has found
 everything  every network that was trained, in tables
 report      RESULTS.md, written from the records
@@ -20,6 +21,7 @@ plan        what the comparison will ask, and by which test, written before its 
 
 from attention.results import (
     answer,
+    choices,
     findings,
     guide,
     overview,
@@ -42,7 +44,7 @@ from attention.results.tables import (
 )
 
 __all__ = [
-    "COSTS", "answer", "beside", "by_class", "confusion", "confusions", "findings", "frame",
-    "guide", "histories", "labels", "overview", "plain_networks", "plan", "power", "ranking",
-    "read", "read_costs", "statistics", "trials",
+    "COSTS", "answer", "beside", "by_class", "choices", "confusion", "confusions", "findings",
+    "frame", "guide", "histories", "labels", "overview", "plain_networks", "plan", "power",
+    "ranking", "read", "read_costs", "statistics", "trials",
 ]  # fmt: skip

@@ -3,7 +3,8 @@
 Figure, table and sentence of a difference all take it from `differences`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -20,15 +21,17 @@ VERDICTS = ("better", "worse", "equal", "undecided")
 def planned(table: pd.DataFrame) -> pd.DataFrame:
     """The runs of the plan among those of a table, see `tables.frame`, of its complete seeds.
 
-    Where some were trained for longer as well, the length that most of these runs have counts.
+    Where some were trained for longer as well, or by another recipe, what most of these runs have
+    counts.
     A seed is complete when all networks have it that have any seed at all: so every difference is
     over the same seeds. The hybrid, which is chosen and trained after the others, is left out until
     it has their seeds. A column `role` is added: "plain", "block" or "control". The networks
     without a block come first.
     """
-    runs = table.assign(role=[_role(row) for row in table.to_dict("records")])
+    runs = table.assign(role=[role(row) for row in table.to_dict("records")])
     runs = runs[runs.role.notna()]
     runs = runs[runs.epochs == runs.epochs.mode().max()]
+    runs = runs[runs.recipe.isin(runs.recipe.mode()[:1])]
     hybrid = runs.block == "hybrid"
     if not _complete(runs[~hybrid]) <= set(runs[hybrid].seed):
         runs = runs[~hybrid]
@@ -43,8 +46,8 @@ def _complete(runs):
     return set(there.index[there == runs.name.nunique()])
 
 
-def _role(row):
-    """What part a run has in the plan; None if none."""
+def role(row: Mapping[str, Any]) -> str | None:
+    """What part a row of `tables.frame` has in the plan, by what was trained; None if none."""
     width = None if pd.isna(row["width"]) else row["width"]
     if not isinstance(row["block"], str):
         this = (row["network"], width)

@@ -35,11 +35,12 @@ def markdown(
     groups = frame(records).groupby([*statistics.SETTING], sort=False)
     groups = sorted(groups, key=lambda group: (group[0][0] == "shapes10", -len(group[1]), group[0]))
     parts = []
-    for (dataset, images, epochs), rows in groups:
+    for (dataset, images, epochs, recipe), rows in groups:
         rows = rows if costs is None else beside(rows, costs)
         parts.append(
-            f"**{dataset}**, {images:,} training images, {epochs} epochs, final epoch, "
-            f"{_machines(rows)}:\n\n" + as_markdown(results(rows, names))
+            f"**{dataset}**, {images:,} training images, {epochs} epochs, "
+            f"{recipe and f'{recipe}, '}final epoch, {_machines(rows)}:\n\n"
+            + as_markdown(results(rows, names))
         )
     return "\n\n".join(parts)
 

@@ -27,7 +27,7 @@ from attention.results.tables import DESCRIBING
 
 LEAST = 3  # seeds, for an interval of a mean
 # Columns in which all rows of a table must agree, or the runs are no fair comparison.
-SETTING = ("dataset", "train_images", "epochs")
+SETTING = ("dataset", "train_images", "epochs", "recipe")
 
 
 def by_seed(table: pd.DataFrame, value: str = "test_accuracy") -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from attention.checks import one_of
 from attention.files import read_record
-from attention.networks import SETTINGS
+from attention.networks import NETWORKS, RECIPES, SETTINGS
 from attention.settings import home
 
 # The columns that say what a network is; they stay beside it in every table made from a table.
@@ -28,14 +28,16 @@ def frame(records: Sequence[dict]) -> pd.DataFrame:
     """One row a record: what was trained, on what, how well, at what cost.
 
     width is missing where a network has its own, block and place where there is none; options is a
-    dict; place says where the block stands, "residual" or "stage, stages 1, 2". hardware and
-    precision name all that the sessions of a run had. Accuracies are in percent.
+    dict; place says where the block stands, "residual" or "stage, stages 1, 2"; recipe, what was
+    other than in the network's own, "" where nothing was. hardware and precision name all that the
+    sessions of a run had. Accuracies are in percent.
     """
     return _typed([
         {
             "dataset": record["dataset"]["name"],
             **_what(record),
             "epochs": record["run"]["epochs"],
+            "recipe": _recipe(record["run"]),
             "train_images": record["dataset"]["train_images"],
             "test_accuracy": record["result"]["test_accuracy"],
             "parameters": record["result"]["parameters"],
@@ -78,6 +80,12 @@ def _what(record):
         "options": dict(run["options"]), "place": where, "family": record["family"],
         "name": record["name"], "seed": run["seed"],
     }  # fmt: skip
+
+
+def _recipe(run):
+    usual = RECIPES[NETWORKS[run["network"]].recipe]
+    other = {name: run[name] for name in usual if run.get(name, usual[name]) != usual[name]}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in other.items())
 
 
 def place(

@@ -25,7 +25,7 @@ from attention.data import Dataset, held_out, load
 from attention.networks import REDUCTION, SETTINGS
 from attention.results import plan
 from attention.settings import profile
-from attention.study.planned import objections, primary
+from attention.study.planned import chosen, objections, primary
 from attention.study.seeds import FIRST_SEED_OF_CHOICE, choosing, seeds
 from attention.study.work import finished
 from attention.training import Run, compared
@@ -33,9 +33,6 @@ from attention.training import Run, compared
 # Of each kind one, where everything has to be over in seconds.
 SMOKE = ("se", "spatial", "cbam", "hybrid", "nonlocal", "additive_pool")
 TRANSFORMERS = ("vit", "convvit")
-# Ablations and the search compare many networks with one another, not with published numbers:
-# half the epochs, twice as many networks.
-EPOCHS_OF_CHOICE = {"smoke": 1, "quick": 5, "full": 15}
 
 
 def names() -> tuple[str, ...]:
@@ -141,11 +138,6 @@ def ablation(question: str, choice: str, seed: int = FIRST_SEED_OF_CHOICE) -> Ru
     run = chosen(block, seed)
     options = {**run.options, **changes.get("options", {})}
     return dataclasses.replace(run, **{**changes, "options": options})
-
-
-def chosen(block: str | None, seed: int = FIRST_SEED_OF_CHOICE, **changes) -> Run:
-    """A run of the comparison, as long as those that are chosen among."""
-    return compared(block, seed, **({"epochs": EPOCHS_OF_CHOICE[profile()]} | changes))
 
 
 def ablations(count: int | None = None, data: Dataset | None = None) -> list[Run]:

@@ -1,12 +1,22 @@
-"""The comparison of `results.plan` as a list of runs, and what might be objected to it."""
+"""The comparison of `results.plan` as a list of runs, and what might be objected to its recipe."""
 
 import dataclasses
+from typing import Any
 
 from attention.data import Dataset
 from attention.results import plan
 from attention.settings import profile
-from attention.study.seeds import SEEDS, choosing, seeds
+from attention.study.seeds import FIRST_SEED_OF_CHOICE, SEEDS, choosing, seeds
 from attention.training import Run, compared
+
+# What is chosen among is many networks, compared with one another and not with published numbers:
+# half the epochs, twice as many networks.
+EPOCHS_OF_CHOICE = {"smoke": 1, "quick": 5, "full": 15}
+
+
+def chosen(block: str | None, seed: int = FIRST_SEED_OF_CHOICE, **changes: Any) -> Run:
+    """A run of the comparison, as long as those that are chosen among."""
+    return compared(block, seed, **({"epochs": EPOCHS_OF_CHOICE[profile()]} | changes))
 
 
 def primary(count: int | None = None, data: Dataset | None = None) -> list[Run]:
@@ -24,13 +34,15 @@ def primary(count: int | None = None, data: Dataset | None = None) -> list[Run]:
 
 
 def objections(count: int | None = None, data: Dataset | None = None) -> list[Run]:
-    """The papers' blocks of `plan` with half and twice the recipe's learning rate, and with a start
-    as the identity; count: None takes one seed.
+    """The plain network and the papers' blocks: by the recipe, by half and by twice its learning
+    rate, and with a start as the identity. As long as all that is `chosen` among.
+
+    count: None takes one seed.
     """
     runs = []
     for seed in choosing(1 if count is None else count):
         for name in (None, *plan.PAPERS):
-            run = compared(name, seed)
+            run = chosen(name, seed)
             rate = run.resolved().learning_rate
             runs += [run]
             runs += [dataclasses.replace(run, learning_rate=rate * by) for by in (0.5, 2)]

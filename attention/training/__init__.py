@@ -3,7 +3,6 @@
 run         Run: what to train, as plain data
 keys        key(): the name of the files of a run
 identity    what a block is: its version, or a digest of a block of one's own
-recipes     what a run takes from its network
 compared    compared(): the run of a block in the setting in which all are compared
 fit         fit(): a run's record, trained if there is none; recorded(): not trained; trained(): its
             network; Files
@@ -21,11 +20,10 @@ from attention.training.fit import Files, fit, recorded, trained
 from attention.training.graphs import Replayed
 from attention.training.keys import key
 from attention.training.pretrained import pretrained
-from attention.training.recipes import RECIPES
 from attention.training.run import Options, Run
 from attention.training.trainer import Trainer, evaluate, predict
 
 __all__ = [
-    "RECIPES", "Files", "Options", "Replayed", "Run", "Trainer", "compared", "duration",
-    "evaluate", "fit", "key", "predict", "pretrained", "recorded", "trained",
+    "Files", "Options", "Replayed", "Run", "Trainer", "compared", "duration", "evaluate", "fit",
+    "key", "predict", "pretrained", "recorded", "trained",
 ]  # fmt: skip

@@ -6,9 +6,8 @@ import re
 
 from attention.checks import instance
 from attention.data import Dataset
-from attention.networks import NETWORKS
+from attention.networks import NETWORKS, RECIPES
 from attention.training import identity
-from attention.training.recipes import RECIPES
 from attention.training.run import Run, signature, word
 
 # Raised by one when the same run would be trained another way: its records are not found any more.

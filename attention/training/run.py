@@ -14,9 +14,8 @@ from torch import nn
 
 from attention import checks
 from attention.blocks import BLOCKS, POOLINGS, Block, known
-from attention.networks import NETWORKS, PLACES, insert
+from attention.networks import NETWORKS, PLACES, RECIPES, insert
 from attention.settings import PROFILES, profile
-from attention.training.recipes import RECIPES
 
 
 class Options(dict):

@@ -1,6 +1,6 @@
 """What a run takes from its network where it does not say it itself: each family needs its own.
 
-`Run` says what the numbers mean. A row of `NETWORKS` names its recipe.
+`training.Run` says what the numbers mean. A row of `NETWORKS` names its recipe.
 """
 
 RECIPES = {
