@@ -9,6 +9,7 @@ import pandas as pd
 import seaborn as sns
 import torch
 from matplotlib.figure import Figure
+from scipy.optimize import isotonic_regression
 
 from attention.checks import at_least_one, instance
 from attention.files import replacing
@@ -18,6 +19,11 @@ MAPS = "viridis"  # readable for the colour-blind, and in grey
 PALETTE = "colorblind"
 SIGNED = "PuOr_r"  # two-sided: purple below the middle, orange above; for the colour-blind too
 MARKERS = "osD^vPX*>"
+# From a label to its point. Without clipping at either end: that took half the time of a figure.
+LEADER = {
+    "arrowstyle": "-", "color": "0.8", "lw": 0.6, "relpos": (0, 0.5), "patchA": None,
+    "shrinkA": 0, "shrinkB": 0,
+}  # fmt: skip
 
 
 def style() -> None:
@@ -86,6 +92,12 @@ def same_number(**given: Sized) -> None:
     if len({len(instance(Sized, name, part)) for name, part in given.items()}) > 1:
         lengths = ", ".join(f"{len(part)} {name}" for name, part in given.items())
         raise ValueError(f"expected as many of each, got {lengths}")
+
+
+def apart(places: Sequence[float], gap: float) -> np.ndarray:
+    """`places`, ascending, moved by as little as may be until neighbours are `gap` apart."""
+    steps = gap * np.arange(len(places))
+    return isotonic_regression(np.asarray(places) - steps).x + steps
 
 
 def as_picture(image: torch.Tensor) -> np.ndarray:

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from attention.checks import positive
-from attention.figures.base import PALETTE, not_empty
+from attention.figures.base import LEADER, PALETTE, apart, not_empty
 
 
 def half_normal(differences: pd.Series, error: float, named: int = 4) -> Figure:
@@ -32,11 +32,13 @@ def half_normal(differences: pd.Series, error: float, named: int = 4) -> Figure:
     axis.fill_between(z, error * low, error * high, color="0.9", label="95 % of cases of noise")
     axis.plot(z, error * z, color="0.4", lw=1, label="noise alone")
     axis.plot(z, sizes, ls="", marker="o", color=sns.color_palette(PALETTE)[0], label="measured")
-    gap, below = 0.06 * max(sizes.max(), error * high[-1]), np.inf
-    for name, x, y in list(zip(sizes.index, z, sizes, strict=True))[: -named - 1 : -1]:
-        below = min(y, below - gap)  # labels do not lie on each other
-        words = f"{name} ({differences[name]:+.2f})".replace("-", "−")
-        axis.annotate(words, (x - 0.03, below), ha="right", va="center", fontsize="small")
+    largest = sizes[-named:]
+    ends = apart(largest, 0.06 * max(sizes.max(), error * high[-1]))
+    for (name, y), x, end in zip(largest.items(), z[-named:], ends, strict=True):
+        axis.annotate(
+            f"{name} ({differences[name]:+.2f})".replace("-", "−"), (x, y), (1.03, end),
+            textcoords=axis.get_yaxis_transform(), va="center", fontsize="small", arrowprops=LEADER,
+        )  # fmt: skip
     axis.set(
         xlabel="quantile of the half-normal distribution", ylabel="size of the difference (points)"
     )

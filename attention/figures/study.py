@@ -14,18 +14,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, StrMethodFormatter
-from scipy.optimize import isotonic_regression
 
 from attention.checks import one_of, positive
-from attention.figures.base import PALETTE
+from attention.figures.base import LEADER, PALETTE, apart
 from attention.figures.families import families, legend, look
 from attention.results import labels, ranking, statistics
 
-# From a label to its point. Without clipping at either end: that took half the time of a figure.
-LEADER = {
-    "arrowstyle": "-", "color": "0.8", "lw": 0.6, "relpos": (0, 0.5), "patchA": None,
-    "shrinkA": 0, "shrinkB": 0,
-}  # fmt: skip
 AXES = {
     "test_accuracy": "accuracy (%)",
     "parameters": "parameters",
@@ -35,12 +29,6 @@ AXES = {
     "latency_ms": "answer to one image (ms)",
     "peak_memory_mib": "peak memory of training (MiB)",
 }
-
-
-def _apart(places, gap):
-    """`places`, ascending, moved by as little as may be until neighbours are `gap` apart."""
-    steps = gap * np.arange(len(places))
-    return isotonic_regression(np.asarray(places) - steps).x + steps
 
 
 def _limits(rows, middle):
@@ -92,7 +80,7 @@ def against(
     figure, axis = plt.subplots(figsize=(9.5, 0.13 * len(points) + 3.4))
     axis.set_ylim(limits)
     height = limits[1] - limits[0]
-    ends = _apart(points["mean"].clip(*limits), 0.9 * height / max(len(points), 16))
+    ends = apart(points["mean"].clip(*limits), 0.9 * height / max(len(points), 16))
     for (name, point), end in zip(points.iterrows(), ends, strict=True):
         colour, marker = look(family[name])
         y = np.clip(point["mean"], *limits)
