@@ -44,6 +44,10 @@ def test_a_frame_has_a_row_a_record_and_names_are_not_taken_apart():
     assert table.seed[0] == 3 and table.test_accuracy[2] == 83.0
     assert set(DESCRIBING) < set(table.columns)
     assert results.frame([]).empty
+    usual = {"learning_rate": 0.75, "batch_size": 512}
+    other = {"learning_rate": 0.1 * 3, "batch_size": 64, "optimizer": "adamw"}
+    told = results.frame([record(**usual), record(**other)]).recipe.to_list()
+    assert told == ["", "optimizer adamw, batch size 64, learning rate 0.3"]
 
 
 def test_labels_say_what_is_needed_to_tell_networks_apart():
@@ -204,11 +208,12 @@ def test_the_networks_whose_maps_notebook_9_shows_come_trained(monkeypatch):
     """With their records alone a fresh clone would train them again, for minutes."""
     monkeypatch.setenv("ATTENTION_PROFILE", "quick")
     question, setting = "CBAM: attention inside", "dot product as the spatial gate"
-    wanted = {run.name for run in (grids.chosen("cbam"), grids.ablation(question, setting))}
+    runs = grids.chosen("cbam"), grids.ablation(question, setting)
+    wanted = [run.resolved().plain() for run in runs]
     for path in (ROOT / "data/runs/cifar10-jpeg75-validation").glob("*-seed100-*.json"):
         kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["name"] in wanted:
-            wanted.remove(kept["name"])
+        if kept["run"] in wanted:
+            wanted.remove(kept["run"])
             assert load_weights(path.with_suffix(".safetensors"), kept["result"]["weights"])
     assert not wanted
 

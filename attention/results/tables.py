@@ -83,9 +83,11 @@ def _what(record):
 
 
 def _recipe(run):
+    """What is other than in the network's own recipe: "batch size 128, learning rate 0.07"."""
     usual = RECIPES[NETWORKS[run["network"]].recipe]
     other = {name: run[name] for name in usual if run.get(name, usual[name]) != usual[name]}
-    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in other.items())
+    words = {name: f"{x:g}" if isinstance(x, float) else str(x) for name, x in other.items()}
+    return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in words.items())
 
 
 def place(
