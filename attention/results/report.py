@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from attention.files import read_record, replacing
-from attention.results import answer, choices, everything, plan, scale, speed
+from attention.results import answer, choices, everything, lengths, plan, scale, speed
 from attention.results.guide import guide
 from attention.results.overview import COST_COLUMNS, intervals, numbers
 from attention.results.statistics import means, pooled
@@ -60,7 +60,8 @@ def answered(folder: str | Path | None = None, short: bool = False) -> str:
     folder: as in `text`. short: without what stands behind its sentences, the p and the controls.
     """
     folder = Path(folder) if folder else home() / "data"
-    parts, table, costs, where = [], frame(read(folder / "runs")), None, ""
+    records, parts, costs, where = read(folder / "runs"), [], None, ""
+    table = frame(records)
     if (path := folder / "benchmarks" / "mechanisms.json").exists():
         costs, where = read_costs(path)
         where = f" Training step: {where}."
@@ -70,12 +71,17 @@ def answered(folder: str | Path | None = None, short: bool = False) -> str:
             about = f"**{dataset}**, {runs.train_images.iloc[0]:,} training images, "
             about += f"{runs.epochs.iloc[0]} epochs"
             places = (runs.hardware + ", " + runs.precision).unique()
-            said = "\n".join(f"- {sentence}" for sentence in answer.sentences(runs, short))
+            longer = lengths.by_length([r for r in records if r["dataset"]["name"] == dataset])
+            said = answer.sentences(runs, short)
+            said += [lengths.sentence(longer)] if len(longer) else []
+            said = "\n".join(f"- {sentence}" for sentence in said)
             parts.append(f"{about}, {'; '.join(places)}.{where}\n\n{said}")
             parts.append(comparison(runs, None if costs is None else costs.time, short))
             if not short and runs.seed.nunique() >= plan.SEEDS:
                 parts.append(f"Against plain networks of the same cost:\n\n{controls(runs)}")
                 parts += [] if costs is None else [advice(beside(runs, costs))]
+            if len(longer) and not short:
+                parts.append(f"**Trained for longer**:\n\n{lengths.markdown(longer)}")
     return "\n\n".join(parts) or "No network of the plan has been trained on a whole dataset yet."
 
 

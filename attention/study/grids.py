@@ -3,6 +3,7 @@
 primary      the comparison of `results.plan`, seed by seed; on the test images
 objections   would another learning rate, or a start as the identity, have served a block better?
              On images held out of the training images
+longer       the plain network and the most accurate block, for much longer; on the test images
 everything   every mechanism, beside the plain network and wider ones; on the test images
 shapes       every mechanism on Shapes-10, whose objects are known, for the measures of maps
 ablations    what inside a block matters; on images held out of the training images
@@ -25,7 +26,7 @@ from attention.data import Dataset, held_out, load
 from attention.networks import REDUCTION, SETTINGS
 from attention.results import plan
 from attention.settings import profile
-from attention.study.planned import chosen, objections, primary
+from attention.study.planned import chosen, longer, objections, primary
 from attention.study.seeds import FIRST_SEED_OF_CHOICE, choosing, seeds
 from attention.study.work import finished
 from attention.training import Run, compared
@@ -273,6 +274,7 @@ class Grid:
 GRIDS = {
     "primary": Grid(primary, lambda data: data),
     "objections": Grid(objections, held_out),
+    "longer": Grid(longer, lambda data: data),
     "everything": Grid(everything, lambda data: data),
     "search": Grid(search, held_out),
     "parts": Grid(parts, held_out),
