@@ -13,7 +13,7 @@ from attention.blocks.non_local import NonLocal
 from attention.data import Dataset, Split, held_out
 from attention.networks import REDUCTION, SETTINGS
 from attention.results import plan
-from attention.study import grids, seeds
+from attention.study import grids, planned, seeds
 from attention.training import compared
 
 
@@ -202,6 +202,20 @@ def test_a_hybrid_loses_one_part_at_a_time(number, monkeypatch):
             "without mixing": {"mixing"},
         }.get(words, set())
         assert gone or run.options["residual"] != options["residual"]
+
+
+def test_the_cheaper_forms_of_the_hybrid_have_fewer_gates_or_fewer_parameters(monkeypatch):
+    monkeypatch.setenv("ATTENTION_PROFILE", "quick")
+    plain, whole, *less = grids.cheaper()
+    assert {plain, whole} <= set(grids.parts(1))  # trained once
+    assert len(less) + 1 == len(planned.cheaper_forms())
+    counts = {}
+    for run in (whole, *less):
+        network = run.build(10)
+        gates = len([one for one in network.placements if one.block == "hybrid"])
+        counts[run] = (gates, sum(p.numel() for p in network.parameters()))
+    assert [gates for gates, _ in counts.values()] == [9, 3, 3, 6, 9, 3]
+    assert all(parameters < counts[whole][1] for _, parameters in [*counts.values()][1:])
 
 
 def test_what_is_no_whole_hybrid_cannot_lose_a_part():

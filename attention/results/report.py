@@ -21,8 +21,9 @@ follows from them. Shapes-10 are images that the package draws itself."""
 OBJECTIONS = """\
 One recipe for all, tuned for the network without a block: would another learning rate, or a start
 as the identity, have served a block better? Trained on the held-out images, as long as all that is
-chosen among there; the recipe's learning rate is 0.14. Exploratory. The noise is estimated from
-these runs and from the later seeds of the other networks on these images."""
+chosen among there; the recipe's learning rate is 0.14. Exploratory. A difference is that within a
+seed, not that of the two means: some seeds are hard for all. The noise is estimated from these runs
+and from the later seeds of the other networks on these images."""
 CHOSEN_AMONG = """\
 The ablations of notebook 9, and of notebook 10 the search for the hybrid and its parts: trained on
 nine tenths of the training images for half as long as the comparison, measured on the last tenth.

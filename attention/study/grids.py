@@ -9,6 +9,7 @@ shapes       every mechanism on Shapes-10, whose objects are known, for the meas
 ablations    what inside a block matters; on images held out of the training images
 search       hybrids, and the blocks they are made of; on the same held-out images
 parts        the hybrid that was chosen, and it without each of its parts; on these images, too
+cheaper      the hybrid in fewer places, and with an average as its pool; on these images, too
 
 Whatever is chosen by its accuracy is chosen on held-out images with seeds from 100 on. The test
 images and the seeds 0, 1, 2 … are for the comparison.
@@ -26,7 +27,7 @@ from attention.data import Dataset, held_out, load
 from attention.networks import REDUCTION, SETTINGS
 from attention.results import plan
 from attention.settings import profile
-from attention.study.planned import chosen, longer, objections, primary
+from attention.study.planned import cheaper, chosen, longer, objections, primary
 from attention.study.seeds import FIRST_SEED_OF_CHOICE, choosing, seeds
 from attention.study.work import finished
 from attention.training import Run, compared
@@ -278,6 +279,7 @@ GRIDS = {
     "everything": Grid(everything, lambda data: data),
     "search": Grid(search, held_out),
     "parts": Grid(parts, held_out),
+    "cheaper": Grid(cheaper, held_out),
     "ablations": Grid(ablations, held_out),
     "shapes": Grid(shapes, lambda data: load("shapes10")),
 }

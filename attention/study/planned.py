@@ -1,9 +1,13 @@
-"""The comparison of `results.plan` as a list of runs, and what might be objected to its recipe."""
+"""The comparison of `results.plan` as a list of runs, and what stands beside it.
+
+That is what might be objected to its recipe, a longer training, and its hybrid for less.
+"""
 
 import dataclasses
 from typing import Any
 
 from attention.data import Dataset
+from attention.networks import SETTINGS
 from attention.results import plan
 from attention.settings import profile
 from attention.study.seeds import FIRST_SEED_OF_CHOICE, SEEDS, choosing, seeds
@@ -64,4 +68,32 @@ def objections(count: int | None = None, data: Dataset | None = None) -> list[Ru
             runs += [run]
             runs += [dataclasses.replace(run, learning_rate=rate * by) for by in (0.5, 2)]
             runs += [dataclasses.replace(run, start="identity")] if name else []
+    return runs
+
+
+def cheaper_forms() -> dict[str, dict[str, Any]]:
+    """{what is done: what changes in the run of the hybrid that is compared}, the hybrid first.
+
+    One gate that the branches of a stage share stands after the last of them.
+    """
+    average = {"options": {**SETTINGS["hybrid"]["options"], "pool": None}}
+    return {
+        "in every branch": {},
+        "one for the branches of a stage": {"at": "stage"},
+        "in the branches of stage 1": {"stages": 1},
+        "in those of stages 1 and 2": {"stages": (1, 2)},
+        "with an average as its pool": average,
+        "one a stage, with an average": {"at": "stage", **average},
+    }
+
+
+def cheaper(count: int | None = None, data: Dataset | None = None) -> list[Run]:
+    """The plain network and the hybrid in its `cheaper_forms`.
+
+    count: None takes one seed. In the smoke profile two forms.
+    """
+    forms = list(cheaper_forms().values())[: 2 if profile() == "smoke" else None]
+    runs = []
+    for seed in choosing(1 if count is None else count):
+        runs += [chosen(None, seed), *(chosen("hybrid", seed, **form) for form in forms)]
     return runs
