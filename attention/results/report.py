@@ -25,8 +25,9 @@ chosen among there; the recipe's learning rate is 0.14. Exploratory. A differenc
 seed, not that of the two means: some seeds are hard for all. The noise is estimated from these runs
 and from the later seeds of the other networks on these images."""
 CHOSEN_AMONG = """\
-The ablations of notebook 9, and of notebook 10 the search for the hybrid and its parts: trained on
-nine tenths of the training images for half as long as the comparison, measured on the last tenth.
+The ablations of notebook 9, and of notebook 10 the search for the hybrid, its parts, its cheaper
+forms, and other recipes: trained on nine tenths of the training images for half as long as the
+comparison, measured on the last tenth.
 Exploratory, too. A hybrid is told by its parts: positions mixed by → channel score (what pools
 before it) & spatial score, how they combine."""
 TITLE = """\
