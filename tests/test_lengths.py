@@ -50,6 +50,10 @@ def test_what_has_one_length_or_another_recipe_is_left_out():
     one = record("plain net", history=SHORT)
     other = record("plain net", history=LONG, epochs=4, network="resnet20", learning_rate=9.0)
     assert lengths.by_length([]).empty and lengths.by_length([one, other]).empty
+    fewer = record("plain net", history=LONG, epochs=4)
+    assert len(lengths.by_length([one, fewer])) == 6
+    fewer["dataset"]["train_images"] = 10
+    assert lengths.by_length([one, fewer]).empty
 
 
 def test_the_comparison_has_the_sentence_and_keeps_its_own_length(tmp_path):

@@ -12,12 +12,12 @@ def by_length(records: Sequence[dict]) -> pd.DataFrame:
     """Trainings that differ in their length alone, their histories one below the other.
 
     records: on one dataset. As `histories`, with a column epochs: how long the training was. What
-    has one length, or another recipe, is left out; empty where nothing is left.
+    has one length, another recipe or fewer images is left out; empty where nothing is left.
     """
     table, records = frame(records), list(records)
     if len(table) == 0:
         return table
-    table = table[table.recipe == ""]
+    table = table[(table.recipe == "") & (table.train_images == table.train_images.max())]
     table = table[table.groupby(["name", "seed"]).epochs.transform("nunique") > 1]
     parts = [
         histories([records[place] for place in runs.index]).assign(epochs=epochs)
