@@ -46,6 +46,16 @@ def test_each_length_stands_beside_the_shortest_and_beside_plain_of_the_same_len
     assert "–" in rows[2] and "+5.00" in rows[3]
 
 
+def test_a_second_plain_network_stands_beside_the_first_and_is_no_part_of_the_baseline():
+    wider = [record("plain wider", 0, 82.0, history=SHORT, width=32),
+             record("plain wider", 0, 86.0, history=LONG, epochs=4, width=32)]  # fmt: skip
+    found = lengths.ends(lengths.by_length([*wider, *trained()]))
+    assert list(found.minus_plain.loc["fast-16 + se"]) == [0.5, -0.25]
+    assert list(found.minus_plain.loc["plain wider"]) == [2.0, 1.0]
+    alone = lengths.ends(lengths.by_length([one for one in trained() if one["block"]]))
+    assert len(alone) == 2 and alone.minus_plain.isna().all()
+
+
 def test_what_has_one_length_or_another_recipe_is_left_out():
     one = record("plain net", history=SHORT)
     other = record("plain net", history=LONG, epochs=4, network="resnet20", learning_rate=9.0)

@@ -33,19 +33,20 @@ def ends(table: pd.DataFrame) -> pd.DataFrame:
     """What each training of `by_length` came to: a row for each (name, epochs), plain first.
 
     Means over seeds: train_accuracy (on augmented images, during the last epoch), test_accuracy,
-    longer (test accuracy minus that of the shortest training) and minus_plain (minus the network
-    without a block that was trained as long).
+    longer (test accuracy minus that of the shortest training) and minus_plain (minus that of the
+    network without a block that was trained as long, the first by name where there are several).
     """
     last = table[table.epoch == table.epochs].assign(seeds=1)
     found = last.groupby(["name", "epochs"], sort=False).agg(
         {"seeds": "sum", "train_accuracy": "mean", "test_accuracy": "mean"}
     )
     test = found.test_accuracy
-    plain = last[last.block.isna()].groupby("epochs").test_accuracy.mean()
+    [*first] = last.name[last.block.isna()][:1]
+    plain = last[last.name.isin(first)].groupby("epochs").test_accuracy.mean()
     beside = test - found.index.get_level_values("epochs").map(plain).to_numpy()
-    blocks = found.index.get_level_values("name").isin(last.name[last.block.notna()])
+    others = ~found.index.get_level_values("name").isin(first)
     return found.assign(
-        longer=test - test.groupby("name").transform("first"), minus_plain=beside.where(blocks)
+        longer=test - test.groupby("name").transform("first"), minus_plain=beside.where(others)
     )
 
 
