@@ -73,16 +73,14 @@ def sentence(table: pd.DataFrame) -> str:
     found = found.reset_index("epochs")
     fewest, most = found.epochs.min(), found.epochs.max()
     last = found[found.epochs == most]
+    points = ["longer", "minus_plain", "before"]
+    last = last.assign(**{column: numbers(last[column], "{:+.2f}") for column in points})
     words = [
-        f"{short[name]} {row.test_accuracy:.2f} % ({_points(row.longer)})"
-        + (f", {_points(row.minus_plain)} beside the network without a block "
-           f"({_points(row.before)} before)" if pd.notna(row.minus_plain) else "")
+        f"{short[name]} {row.test_accuracy:.2f} % ({row.longer})"
+        + (f", {row.minus_plain} beside the network without a block ({row.before} before)"
+           if row.minus_plain != "–" else "")
         for name, row in last.iterrows()
     ]  # fmt: skip
     times = "one seed" if last.seeds.max() == 1 else f"up to {last.seeds.max()} seeds"
     said = f"Trained for {most} epochs in place of {fewest} ({times}, exploratory): "
     return f"{said}{'; '.join(words)}."
-
-
-def _points(value):
-    return f"{value:+.2f}".replace("-", "−")
