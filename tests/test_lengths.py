@@ -8,7 +8,7 @@ from attention import figures, results
 from attention.files import write_record
 from attention.networks import SETTINGS
 from attention.results import lengths, plan, report
-from attention.study import grids, planned
+from attention.study import grids
 
 SHORT, LONG = (50.0, 60.0), (50.0, 60.0, 70.0, 80.0)
 
@@ -87,7 +87,7 @@ def test_the_block_that_is_trained_for_longer_is_the_most_accurate_of_the_commit
     runs = results.answer.planned(table)
     means = runs[runs.role == "block"].groupby("block").test_accuracy.mean()
     assert runs.seed.nunique() == plan.SEEDS
-    assert means.idxmax() == planned.MOST_ACCURATE
+    assert means.idxmax() == plan.MOST_ACCURATE
 
 
 def test_the_longer_runs_are_those_of_the_comparison_but_for_their_length(monkeypatch):

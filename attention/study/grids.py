@@ -1,6 +1,7 @@
 """What a study trains: lists of runs, all networks with one seed before any with the next.
 
 primary      the comparison of `results.plan`, seed by seed; on the test images
+fresh        the plain network and the block that led, with fresh seeds; on the test images
 objections   would another learning rate, or a start as the identity, have served a block better?
              On images held out of the training images
 longer       the plain network and the most accurate block, for much longer; on the test images
@@ -27,7 +28,7 @@ from attention.data import Dataset, held_out, load
 from attention.networks import REDUCTION, SETTINGS
 from attention.results import plan
 from attention.settings import profile
-from attention.study.planned import cheaper, chosen, longer, objections, primary
+from attention.study.planned import cheaper, chosen, fresh, longer, objections, primary
 from attention.study.seeds import FIRST_SEED_OF_CHOICE, choosing, seeds
 from attention.study.work import finished
 from attention.training import Run, compared
@@ -274,6 +275,7 @@ class Grid:
 
 GRIDS = {
     "primary": Grid(primary, lambda data: data),
+    "fresh": Grid(fresh, lambda data: data),
     "objections": Grid(objections, held_out),
     "longer": Grid(longer, lambda data: data),
     "everything": Grid(everything, lambda data: data),

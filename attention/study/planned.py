@@ -16,10 +16,8 @@ from attention.training import Run, compared
 # What is chosen among is many networks, compared with one another and not with published numbers:
 # half the epochs, twice as many networks.
 EPOCHS_OF_CHOICE = {"smoke": 1, "quick": 5, "full": 15}
-# Beside the comparison, to see how far from its end it is: the plain network, and the block that
-# is the most accurate of the comparison in the quick profile.
+# Beside the comparison, to see how far from its end it is.
 EPOCHS_OF_LONGER = {"smoke": 2, "quick": 60, "full": 120}
-MOST_ACCURATE = "se"
 
 
 def chosen(block: str | None, seed: int = FIRST_SEED_OF_CHOICE, **changes: Any) -> Run:
@@ -42,15 +40,25 @@ def primary(count: int | None = None, data: Dataset | None = None) -> list[Run]:
 
 
 def longer(count: int | None = None, data: Dataset | None = None) -> list[Run]:
-    """The plain network and the block `MOST_ACCURATE`, trained for much longer.
+    """The plain network and the block `plan.MOST_ACCURATE`, trained for much longer.
 
     count: None takes one seed.
     """
     epochs = EPOCHS_OF_LONGER[profile()]
     runs = []
     for seed in range(seeds(1 if count is None else count)):
-        runs += [compared(name, seed, epochs=epochs) for name in (None, MOST_ACCURATE)]
+        runs += [compared(name, seed, epochs=epochs) for name in (None, plan.MOST_ACCURATE)]
     return runs
+
+
+def fresh(count: int | None = None, data: Dataset | None = None) -> list[Run]:
+    """The plain network and the block `plan.MOST_ACCURATE`, with seeds that the plan has not used.
+
+    count: None takes all of `plan.FRESH_SEEDS`, in the smoke profile two.
+    """
+    few = SEEDS["smoke"] if profile() == "smoke" else len(plan.FRESH_SEEDS)
+    numbers = range(plan.SEEDS, plan.SEEDS + (few if count is None else seeds(count)))
+    return [compared(name, seed) for seed in numbers for name in (None, plan.MOST_ACCURATE)]
 
 
 def objections(count: int | None = None, data: Dataset | None = None) -> list[Run]:
