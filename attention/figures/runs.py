@@ -35,7 +35,11 @@ def curves(table: pd.DataFrame) -> Figure:
         own, marker = table[table.name == name], MARKERS[number % len(MARKERS)]
         for axis, column in zip(axes, ("train_loss", "train_accuracy"), strict=False):
             by_epoch = own.groupby("epoch")[column].agg(["mean", "min", "max"])
-            axis.plot(by_epoch["mean"], color=colour, marker=marker, ms=4, label=short[name])
+            every = 1 + len(by_epoch) // 20  # of many epochs a marker on some
+            axis.plot(
+                by_epoch["mean"], color=colour, marker=marker, ms=4, markevery=every,
+                label=short[name],
+            )  # fmt: skip
             axis.fill_between(
                 by_epoch.index, by_epoch["min"], by_epoch["max"], color=colour, alpha=0.2, lw=0
             )

@@ -9,6 +9,7 @@ overview    the study in one table, and in words
 classes     which classes a network confuses
 trials      a search, its winner, and the verdict
 choices     one change inside a block, or of the recipe, beside what is compared
+fresh       the block that led, on fresh seeds
 lengths     networks of the comparison that were trained for longer as well
 findings    what a survey of maps has found
 everything  every network that was trained, in tables
@@ -24,6 +25,7 @@ from attention.results import (
     answer,
     choices,
     findings,
+    fresh,
     guide,
     lengths,
     overview,
@@ -47,6 +49,6 @@ from attention.results.tables import (
 
 __all__ = [
     "COSTS", "answer", "beside", "by_class", "choices", "confusion", "confusions", "findings",
-    "frame", "guide", "histories", "labels", "lengths", "overview", "plain_networks", "plan",
-    "power", "ranking", "read", "read_costs", "statistics", "trials",
+    "frame", "fresh", "guide", "histories", "labels", "lengths", "overview", "plain_networks",
+    "plan", "power", "ranking", "read", "read_costs", "statistics", "trials",
 ]  # fmt: skip

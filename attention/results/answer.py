@@ -15,7 +15,14 @@ from attention.results.power import smallest_shift
 from attention.results.statistics import equivalence, holm, pooled, significant
 from attention.results.tables import labels, place
 
-VERDICTS = ("better", "worse", "equal", "undecided")
+# What a verdict says of a block.
+VERDICTS = {
+    "better": "more accurate than the network without a block",
+    "worse": "less accurate than the network without a block",
+    "equal": f"shown to be equal to the network without a block within ±{plan.MARGIN} points",
+    "undecided": "neither shown to differ from the network without a block nor shown to be equal "
+    f"to it within ±{plan.MARGIN} points",
+}
 
 
 def planned(table: pd.DataFrame) -> pd.DataFrame:
@@ -65,21 +72,29 @@ def differences(runs: pd.DataFrame) -> pd.DataFrame:
     """The plan's test: each block minus the network without one, a row each, by name.
 
     runs: from `planned`, with at least two seeds. What `statistics.pooled` gives over these
-    networks, the controls left out, corrected for the plan's five: the hybrid counts before it is
-    trained. equal_low, equal_high and equal_p are of the two one-sided tests
-    (`statistics.equivalence`) with the plan's margin. verdict: "better" or "worse" where the
-    difference is significant, else "equal" where it is shown to lie within the margin, else
-    "undecided".
+    networks, the controls left out, `judged` for the plan's five: the hybrid counts before it is
+    trained.
     """
     main = runs[runs.role != "control"]
     [plain] = main[main.role == "plain"].name.unique()
-    alpha, pairs = 1 - plan.CONFIDENCE, pooled(main, plain, confidence=plan.CONFIDENCE)
+    return judged(pooled(main, plain, confidence=plan.CONFIDENCE), plan.FAMILY)
+
+
+def judged(pairs: pd.DataFrame, family: int) -> pd.DataFrame:
+    """Pairs with the tests of a plan that asks for `family` of them.
+
+    pairs: from `statistics.pooled`. p_corrected and detectable are for the family. equal_low,
+    equal_high and equal_p are of the two one-sided tests (`statistics.equivalence`) with the plan's
+    margin. verdict: "better" or "worse" where the difference is significant, else "equal" where it
+    is shown to lie within the margin, else "undecided".
+    """
+    alpha = 1 - plan.CONFIDENCE
     pairs = pairs.assign(
-        p_corrected=holm(pairs.p, plan.FAMILY),
-        detectable=smallest_shift(pairs.error, pairs.freedom, alpha / plan.FAMILY),
+        p_corrected=holm(pairs.p, family),
+        detectable=smallest_shift(pairs.error, pairs.freedom, alpha / family),
     )
     same = equivalence(pairs, plan.MARGIN)
-    same_p, sure = holm(same.p, plan.FAMILY), significant(pairs)
+    same_p, sure = holm(same.p, family), significant(pairs)
     verdict = pd.Series("undecided", pairs.index)
     verdict[same_p < alpha] = "equal"
     verdict[sure & (pairs.difference > 0)] = "better"
@@ -117,13 +132,7 @@ def sentences(runs: pd.DataFrame, brief: bool = False) -> list[str]:
     blocks = runs[runs.role == "block"]
     short |= dict(zip(blocks.name, blocks.block, strict=True))  # the options are the plan's
     found = []
-    for verdict, words in zip(VERDICTS, (
-        "more accurate than the network without a block",
-        "less accurate than the network without a block",
-        f"shown to be equal to the network without a block within ±{plan.MARGIN} points",
-        "neither shown to differ from the network without a block nor shown to be equal to it "
-        f"within ±{plan.MARGIN} points",
-    ), strict=True):  # fmt: skip
+    for verdict, words in VERDICTS.items():
         rows = pairs[pairs.verdict == verdict]
         if len(rows):
             found.append(

@@ -1,7 +1,7 @@
 """What the comparison will ask, and how it will answer: written before its first run.
 
 RESULTS.md shows `TEXT`; `answer` tests by the same constants. `AGAIN` was written when the answer
-was there, and before the first run that it asks for; `confirmation` tests by it.
+was there, and before the first run that it asks for; `fresh` tests by it.
 """
 
 from attention.networks import REDUCTION

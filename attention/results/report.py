@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from attention.files import read_record, replacing
-from attention.results import answer, choices, everything, lengths, plan, scale, speed
+from attention.results import answer, choices, everything, fresh, lengths, plan, scale, speed
 from attention.results.guide import guide
 from attention.results.overview import COST_COLUMNS, intervals, numbers
 from attention.results.statistics import means, pooled
@@ -40,7 +40,7 @@ This file is written by `make results` from the records in `data/`; a test fails
 def text(folder: str | Path | None = None) -> str:
     """The whole file, from the records below `folder`; None: data at home."""
     folder = Path(folder) if folder else home() / "data"
-    parts = [TITLE, "## The plan", plan.TEXT, "## The answer", answered(folder)]
+    parts = [TITLE, "## The plan", plan.TEXT, plan.AGAIN, "## The answer", answered(folder)]
     if tables := everything.text(folder):
         parts += ["## Every network that was trained", EXPLORATORY, tables]
     if tables := everything.held_out(folder):
@@ -74,7 +74,9 @@ def answered(folder: str | Path | None = None, short: bool = False) -> str:
             about += f"{runs.epochs.iloc[0]} epochs"
             places = (runs.hardware + ", " + runs.precision).unique()
             longer = lengths.by_length([r for r in records if r["dataset"]["name"] == dataset])
+            again = fresh.asked_again(rows)
             said = answer.sentences(runs, short)
+            said += [] if again is None else [fresh.sentence(again)]
             said += [lengths.sentence(longer)] if len(longer) else []
             said = "\n".join(f"- {sentence}" for sentence in said)
             parts.append(f"{about}, {'; '.join(places)}.{where}\n\n{said}")
@@ -82,6 +84,8 @@ def answered(folder: str | Path | None = None, short: bool = False) -> str:
             if not short and runs.seed.nunique() >= plan.SEEDS:
                 parts.append(f"Against plain networks of the same cost:\n\n{controls(runs)}")
                 parts += [] if costs is None else [advice(beside(runs, costs))]
+            if again is not None and not short:
+                parts += ["**The block that led, on fresh seeds**:", fresh.markdown(again)]
             if len(longer) and not short:
                 parts.append(f"**Trained for longer**:\n\n{lengths.markdown(longer)}")
     return "\n\n".join(parts) or "No network of the plan has been trained on a whole dataset yet."
