@@ -251,6 +251,16 @@ def test_the_report_has_every_pair_of_a_block_and_a_plain_network_of_its_cost():
         assert f"{pair.p_corrected:.3f}" in line and pair.baseline in line
 
 
+def test_a_block_that_is_slower_than_the_plan_had_thought_is_named():
+    runs, names = planned({}), {name: f"resnet20 + {name}" for name in plan.PAPERS}
+    steps = pd.Series({PLAIN: 1.0, "resnet26-None": 1.3, names["se"]: 1.2, names["bam"]: 1.4})
+    [said] = report.expected(runs, steps)  # CBAM it had never thought to be fast
+    assert said.startswith("The plan took bam ") and "× 1.40" in said and "× 1.30" in said
+    assert (
+        report.expected(runs, steps * 0 + 1) == report.expected(runs, pd.Series(dtype=float)) == []
+    )
+
+
 def test_the_table_tells_what_a_step_takes_where_it_was_measured():
     runs = planned({})
     steps = pd.Series({PLAIN: 1.0, "resnet20 + cbam": 1.5})

@@ -83,7 +83,8 @@ def answered(folder: str | Path | None = None, short: bool = False) -> str:
             parts.append(comparison(runs, None if costs is None else costs.time, short))
             if not short and runs.seed.nunique() >= plan.SEEDS:
                 parts.append(f"Against plain networks of the same cost:\n\n{controls(runs)}")
-                parts += [] if costs is None else [advice(beside(runs, costs))]
+                if costs is not None:
+                    parts += expected(runs, costs.time) + [advice(beside(runs, costs))]
             if again is not None and not short:
                 parts += ["**The block that led, on fresh seeds**:", fresh.markdown(again)]
             if len(longer) and not short:
@@ -134,6 +135,22 @@ def controls(runs: pd.DataFrame) -> str:
         f"p (Holm, of {plan.FAMILY * len(plan.CONTROLS)})": numbers(pairs.p_corrected, "{:.3f}"),
     })  # fmt: skip
     return as_markdown(shown)
+
+
+def expected(runs: pd.DataFrame, steps: pd.Series) -> list[str]:
+    """Where the plan was wrong about time: a block that it took to be faster than ResNet-26.
+
+    runs: from `answer.planned`. steps: as in `comparison`. A sentence a block, in a list.
+    """
+    short, names = labels(runs), runs.drop_duplicates("name").set_index("name")
+    [deeper] = names.index[names.network == "resnet26"]
+    return [
+        f"The plan took {short[name]} to be faster than {short[deeper]}; measured, its training "
+        f"step takes × {steps[name]:.2f} the plain network's, that of {short[deeper]} "
+        f"× {steps[deeper]:.2f}."
+        for name in names.index[names.block.isin(plan.FASTER)]
+        if steps.get(name, 0) > steps.get(deeper, float("inf"))
+    ]
 
 
 def advice(runs: pd.DataFrame) -> str:
