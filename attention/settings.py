@@ -168,8 +168,8 @@ def _about():
     data = Path(os.environ.get("ATTENTION_DATA") or "auto").name
     meant = ": CIFAR-10 if it can be had, else Shapes-10" if data == "auto" else ""
     yield f"dataset   {data}{meant}"
-    beyond = "beside the networks that the notebook cannot do without"
-    yield "minutes   " + ("no limit" if limit is None else f"{limit:g}, {beyond}")
+    missing = "for what has no record yet; what a notebook cannot do without comes on top"
+    yield "minutes   " + ("no limit" if limit is None else f"at most {limit:g} {missing}")
     kept = {
         "Colab": "gone with this machine; keep_on_drive keeps them",
         "Kaggle": "kept with a saved version, or with Settings, Persistence, Files only",
