@@ -130,7 +130,12 @@ def differences(
     axis.axvline(0, color="0.4", lw=1, zorder=0)
     least = 0.05 if margin is None else 1.1 * margin
     axis.set_xlim(min(limits[0], -least), max(limits[1], least))
-    if margin is not None:
+    if margin is not None:  # where an interval ends beside it is the question
+        shown, reach = rows[~outside], 0.02 * margin
+        low, high = axis.get_xlim()
+        axis.set_xlim(
+            np.nanmin([low, *(shown.low - reach)]), np.nanmax([high, *(shown.high + reach)])
+        )
         axis.axvspan(-margin, margin, color="0.93", lw=0, zorder=-1)
     for y, (name, row) in enumerate(rows.iterrows()):
         colour, marker = look(family[name])
