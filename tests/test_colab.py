@@ -223,7 +223,7 @@ def test_the_form_is_automatic_and_then_the_environment_speaks(monkeypatch, caps
     exec(FORM, {})
     said = rows(capsys)
     assert said.keys() == {"device", "profile", "dataset", "minutes", "results"}
-    assert said["profile"] == "quick" and said["minutes"].startswith("1, ")
+    assert said["profile"] == "quick" and said["minutes"].startswith("at most 1 ")
     assert settings.home() == ROOT and "folder of the course" in said["results"]
     monkeypatch.setattr(settings, "_BEFORE", {})
     monkeypatch.setenv("ATTENTION_PROFILE", "smoke")
