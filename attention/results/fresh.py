@@ -58,8 +58,8 @@ def sentence(pairs: pd.DataFrame) -> str:
         f"Asked again, on {test.name}, by which nothing was chosen: {test.block} is {words} "
         f"({test.difference:+.2f} points, {100 * plan.CONFIDENCE:g} % interval {test.low:+.2f} to "
         f"{test.high:+.2f}); a true difference of {test.detectable:.2f} points would be found in "
-        f"four cases of five. Over all {all_seeds.n} seeds, an estimate: "
-        f"{all_seeds.difference:+.2f} ({all_seeds.low:+.2f} to {all_seeds.high:+.2f})."
+        f"four cases of five. Over all {all_seeds.n} seeds, also those that it was picked by: "
+        f"{all_seeds.difference:+.2f} ({all_seeds.low:+.2f} to {all_seeds.high:+.2f}), an estimate."
     )
     return said.replace("-", "−")
 
