@@ -396,3 +396,13 @@ def test_a_wrong_option_of_a_block_is_named_before_anything_is_trained(images, o
     with pytest.raises(ValueError, match="reduction must be .* got 0"):
         fit(Run(**SMALL, block="se", options={"reduction": 0}), images)
     assert not list(own_home.glob("data/*/*/*"))
+
+
+def test_a_long_name_leaves_room_for_the_bar(images, capsys):
+    options = {"channel": "mlp", "spatial": "position", "pool": "dot product"}
+    for block, kept in (({"block": "hybrid", "options": options}, "resnet20-4 + hybrid (channel"),
+                        ({"block": "se"}, "resnet20-4 + se, seed 0:")):  # fmt: skip
+        fit(Run(**SMALL | block), images, progress=True)
+        shown = capsys.readouterr().err
+        assert kept in shown and ", seed 0: 100%" in shown
+        assert len(shown.rsplit("\r")[-1].partition(":")[0]) <= 45 + len(", seed 0")

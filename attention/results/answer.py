@@ -180,13 +180,19 @@ def _absent(runs: pd.DataFrame) -> list[str]:
     return blocks + ([few] if controls else [])
 
 
+def with_interval(row: Any) -> str:
+    """+0.31 points, 95 % interval +0.10 to +0.52: a row of `differences`, in words."""
+    said = (
+        f"{row.difference:+.2f} points, {100 * row.confidence:g} % interval {row.low:+.2f} to "
+        f"{row.high:+.2f}"
+    )
+    return said.replace("-", "−")
+
+
 def _listed(rows: pd.DataFrame, short: dict[str, str], brief: bool) -> str:
     """se (+0.31 points, 95 % interval +0.10 to +0.52) and eca (…)"""
     words: Sequence[str] = [
-        short[row.Index] if brief else
-        f"{short[row.Index]} ("
-        + f"{row.difference:+.2f} points, {100 * row.confidence:g} % interval {row.low:+.2f} to "
-        f"{row.high:+.2f})".replace("-", "−")
+        short[row.Index] if brief else f"{short[row.Index]} ({with_interval(row)})"
         for row in rows.itertuples()
-    ]  # fmt: skip
+    ]
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from attention.results import plan
-from attention.results.answer import VERDICTS, differences, judged, planned
+from attention.results.answer import VERDICTS, differences, judged, planned, with_interval
 from attention.results.overview import intervals, numbers
 from attention.results.statistics import pooled
 from attention.results.tables import as_markdown
@@ -54,14 +54,12 @@ def sentence(pairs: pd.DataFrame) -> str:
     words = VERDICTS[test.verdict]
     if test.verdict in ("better", "worse") and test.equal_p < 1 - plan.CONFIDENCE:
         words += f", by less than {plan.MARGIN} points"
-    said = (
+    return (
         f"Asked again, on {test.name}, by which nothing was chosen: {test.block} is {words} "
-        f"({test.difference:+.2f} points, {100 * plan.CONFIDENCE:g} % interval {test.low:+.2f} to "
-        f"{test.high:+.2f}); a true difference of {test.detectable:.2f} points would be found in "
-        f"four cases of five. Over all {all_seeds.n} seeds, also those that it was picked by: "
-        f"{all_seeds.difference:+.2f} ({all_seeds.low:+.2f} to {all_seeds.high:+.2f}), an estimate."
+        f"({with_interval(test)}); a true difference of {test.detectable:.2f} points would be "
+        f"found in four cases of five. Over all {all_seeds.n} seeds, also those that it was picked "
+        f"by: {with_interval(all_seeds)}, an estimate."
     )
-    return said.replace("-", "−")
 
 
 def markdown(pairs: pd.DataFrame) -> str:

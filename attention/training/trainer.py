@@ -1,6 +1,7 @@
 """The training loop: all epochs, one epoch, one step, and what a checkpoint holds."""
 
 import math
+import textwrap
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -64,8 +65,10 @@ class Trainer:
             self.gradients = Replayed(self.compute, learned)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)
+        # a hybrid's name tells all its parts: whole, it would leave no room for the bar
+        name = textwrap.shorten(self.run.name, 45, placeholder=" …")
         with tqdm(
-            total=self.steps, initial=self.step, desc=f"{self.run.name}, seed {self.run.seed}",
+            total=self.steps, initial=self.step, desc=f"{name}, seed {self.run.seed}",
             unit="batch", disable=not progress, leave=progress is True,
         ) as bar:  # fmt: skip
             for epoch in range(len(self.history), self.run.epochs):
