@@ -188,7 +188,8 @@ def test_answers_are_timed_in_every_form(own_home):
         networks, torch.randn(32, 3, 32, 32), (1,), 1, fused=False, progress=False
     )
     forms = set(map(tuple, found[["network", "form"]].to_numpy()))
-    assert {("plain", "eager"), ("se", "folded"), ("se", "onnxruntime")} <= forms
+    assert {("plain", "eager"), ("se", "folded")} <= forms
+    assert (("se", "onnxruntime") in forms) == (not torch.__version__.startswith(("2.4", "2.5")))
     assert ("plain", "folded") not in forms and (found.ms > 0).all()
     assert found.set_index(["network", "form"]).times["plain", "eager"] == 1
 

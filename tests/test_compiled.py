@@ -6,6 +6,7 @@ import sys
 import pytest
 import stopped
 import torch
+import torch.utils.checkpoint
 from parity import fixed
 from torch._dynamo.testing import CompileCounter
 
@@ -20,7 +21,12 @@ fusing = sys.modules["attention.networks.fuse"]
 RUN = Run(network="resnet20", width=4, batch_size=16, epochs=2, block="se", train_images=40)
 CPU = torch.device("cpu")
 
-pytestmark = pytest.mark.usefixtures("own_home")
+pytestmark = [
+    pytest.mark.usefixtures("own_home"),
+    pytest.mark.skipif(
+        not hasattr(torch.utils.checkpoint, "CheckpointPolicy"), reason="fuse needs torch 2.5"
+    ),
+]
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,12 @@ spares the C++ compiler; LONG_TESTS=1 compiles every block.
 
 import copy
 import os
+import subprocess
 import sys
 
 import pytest
 import torch
+import torch.utils.checkpoint
 from parity import SMALL_OPTIONS, gradients, randomise
 from torch import nn
 from torch._dynamo.testing import CompileCounter
@@ -20,6 +22,9 @@ from attention.networks import Residual, lacking, regions
 from attention.networks.resnet import conv_norm
 
 fusing = sys.modules["attention.networks.fuse"]
+pytestmark = pytest.mark.skipif(
+    not hasattr(torch.utils.checkpoint, "CheckpointPolicy"), reason="fuse needs torch 2.5"
+)
 TRACED = "aot_eager_decomp_partition"
 LONG = os.environ.get("LONG_TESTS")
 # bfloat16 keeps 8 bits: 0.4 % an operation, a few operations deep
@@ -87,6 +92,19 @@ def without_gradient(network, x):
     network = copy.deepcopy(network)
     exact = gradients(network(x), [x, *network.parameters()])
     return {1 + number for number, found in enumerate(exact) if found.abs().max() < 1e-4}
+
+
+def test_with_torch_2_4_all_runs_but_fuse_which_says_why():
+    script = """
+import torch.utils.checkpoint
+del torch.utils.checkpoint.CheckpointPolicy
+import attention
+network = attention.insert(attention.resnet(8), "se")
+network(torch.randn(2, 3, 32, 32)).sum().backward()
+attention.fuse(network)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert "RuntimeError: fuse cannot compile here: torch 2.5 or newer is needed" in done.stderr
 
 
 @pytest.mark.parametrize("block", BLOCKS)

@@ -100,6 +100,8 @@ def test_a_compiled_block_takes_any_size_and_the_original_is_captured_as_before(
 @pytest.mark.skipif(not shutil.which(os.environ.get("CXX", "g++")), reason="no C++ compiler")
 @pytest.mark.parametrize("name", ["se", "eca", "cbam", "bam"])
 def test_inductor_compiles_the_blocks_of_the_papers(name):
+    if name == "eca" and TORCH < (2, 5):
+        pytest.skip("torch 2.4 expects other strides of ECA's map than its convolution gives")
     torch.compiler.reset()
     block = made(name)
     compiled = torch.compile(block, dynamic=True, fullgraph=True)

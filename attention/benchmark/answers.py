@@ -32,8 +32,8 @@ def answering(
     which gates are found constant and folded (`attention.fold`); None: nothing is folded.
 
     A row a network, form ("eager", "fused", "folded", "onnxruntime", the last where it is
-    installed) and batch: ms, times (the median of the ratios within a round), and folds, how many
-    gates were folded.
+    installed, from torch 2.6 on) and batch: ms, times (the median of the ratios within a round),
+    and folds, how many gates were folded.
     """
     device = device_here()
     if networks is None:
@@ -49,7 +49,7 @@ def answering(
             folded = fold(network, images, tolerance=TOLERANCE)
             forms[name, "folded"] = folded.to(device).to(memory_format=torch.channels_last)
             folds[name] = len(network.placements) - _gates_left(folded)
-        if device.type == "cpu" and importlib.util.find_spec("onnxruntime"):
+        if device.type == "cpu" and _has_onnx():
             forms[name, "onnxruntime"] = _onnx(network)
     first, parts = next(iter(forms)), []
     for batch in batches:
@@ -76,6 +76,12 @@ def _calls(network: Callable, x: torch.Tensor) -> Callable[[], None]:
             network(x)
 
     return call
+
+
+def _has_onnx():
+    """Whether onnxruntime is there, and a torch that writes a network for batches of any size."""
+    torch_version = tuple(int(number) for number in torch.__version__.split(".")[:2])
+    return importlib.util.find_spec("onnxruntime") is not None and torch_version >= (2, 6)
 
 
 def _onnx(network):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
-from torch.utils.checkpoint import CheckpointPolicy
+from torch.utils import checkpoint
 
 from attention.blocks import Map
 from attention.checks import instance
@@ -47,7 +47,8 @@ def fuse(network: nn.Module) -> nn.Module:
     modules, torch.fx, torch.export. A copy of a fused network is a plain one. Second derivatives
     are refused by torch.
 
-    Raises RuntimeError where torch.compile lacks its compiler (the network is then as it was),
+    Raises RuntimeError where torch.compile lacks its compiler, or is that of torch 2.4 (the network
+    is then as it was),
     ValueError for a network in which there is nothing to fuse.
     """
     found = regions(network)
@@ -87,6 +88,8 @@ def regions(network: nn.Module) -> dict[str, nn.Module]:
 
 def lacking(device: str) -> str | None:
     """What this machine lacks to compile for "cpu" or "cuda", in words; None: nothing."""
+    if not hasattr(checkpoint, "CheckpointPolicy"):  # 2.4 compiles each region anew, ECA wrongly
+        return f"torch 2.5 or newer is needed, and this is {torch.__version__}"
     if device == "cpu":
         usual = COMPILERS.get(platform.system(), "g++")
         compiler = os.environ.get("CXX") or usual
@@ -156,7 +159,7 @@ def _options() -> dict[str, Any]:
         def __call__(self, graph: torch.fx.Graph) -> None:
             for node in graph.nodes:
                 if node.target is torch.ops.aten.le.Scalar:
-                    node.meta["recompute"] = CheckpointPolicy.MUST_RECOMPUTE
+                    node.meta["recompute"] = checkpoint.CheckpointPolicy.MUST_RECOMPUTE
 
         def uuid(self) -> str:
             return "attention: masks of ReLU made again, 1"

@@ -40,7 +40,7 @@ def overview(table: pd.DataFrame, plain: str, baselines: Sequence[str]) -> pd.Da
     for prefix, found in pairs.items():
         columns = found.columns.intersection(["difference", "baseline", "outgrown"], sort=False)
         result = result.join(found[columns].add_prefix(f"{prefix}_"))
-    return result.sort_values("mean", ascending=False)
+    return result.sort_values("mean", ascending=False, kind="stable")
 
 
 def in_words(table: pd.DataFrame, maps: Headings | None = None) -> pd.DataFrame:

@@ -81,7 +81,7 @@ def trials(table: pd.DataFrame) -> pd.DataFrame:
         }
     found = pd.DataFrame.from_dict(rows, orient="index")
     if rows:
-        found = found.astype({"later": float}).sort_values("first", ascending=False)
+        found = found.astype({"later": float}).sort_values("first", ascending=False, kind="stable")
     return found
 
 
