@@ -48,8 +48,7 @@ def fuse(network: nn.Module) -> nn.Module:
     are refused by torch.
 
     Raises RuntimeError where torch.compile lacks its compiler, or is that of torch 2.4 (the network
-    is then as it was),
-    ValueError for a network in which there is nothing to fuse.
+    is then as it was), ValueError for a network in which there is nothing to fuse.
     """
     found = regions(network)
     if not found:
